@@ -1,0 +1,1 @@
+"""Towers, poolers, encoders, frozen supervisors, and the replay of their answers with gradient."""
