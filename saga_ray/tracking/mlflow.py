@@ -1,0 +1,289 @@
+"""The only place that imports MLflow: one run for a command, a nested run for each of its arms.
+
+Written to by the driver alone. Consumes settings, step records, results and folders; a store that stops
+answering in mid-run costs its metrics, never the training.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shlex
+import sys
+import time
+import warnings
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import mlflow
+import numpy as np
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types import Schema, TensorSpec
+
+from saga_ray.config.settings import Settings
+from saga_ray.errors import UserError
+from saga_ray.tracking.address import hide_password, without_password
+
+logger = logging.getLogger(__name__)
+for noisy in ("mlflow", "alembic"):
+    logging.getLogger(noisy).setLevel(logging.ERROR)
+
+FLUSH_EVERY_S = 5.0
+METRICS_A_REQUEST = 1000  # MLflow's own limits
+PARAMS_A_REQUEST = 100
+LONGEST_PARAM = 6000
+LONGEST_TAG = 5000
+MODEL_PACKAGES = ("saga-ray", "torch", "numpy", "pillow", "safetensors")
+
+
+class _Run:
+    """One MLflow run, the parent or an arm's: metrics, tags and files."""
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        self._client = mlflow.MlflowClient()
+        self._waiting: list[Metric] = []
+        self._flushed_at = time.monotonic()
+        self._complained = False
+
+    def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Metrics of one step; sent in batches every few seconds, the rest when the run ends."""
+        now = int(time.time() * 1000)
+        self._waiting += [
+            Metric(metric_name(name), float(value), now, step) for name, value in values.items()
+        ]
+        if time.monotonic() - self._flushed_at > FLUSH_EVERY_S or len(self._waiting) >= METRICS_A_REQUEST:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what waits. Where the store does not answer it goes on waiting, and a warning says so once."""
+        self._flushed_at = time.monotonic()
+        try:
+            while self._waiting:
+                self._client.log_batch(self.run_id, metrics=self._waiting[:METRICS_A_REQUEST])
+                del self._waiting[:METRICS_A_REQUEST]
+        except MlflowException as error:
+            if not self._complained:
+                logger.warning("MLflow does not take metrics (training goes on): %s", first_line(error))
+            self._complained = True
+
+    def log_params(self, settings: Settings) -> None:
+        """Every setting as ``section.field``; those that a resumed run has already are left as they are."""
+        known = self._client.get_run(self.run_id).data.params
+        values = flatten(settings.model_dump(mode="json"))
+        values["tracking.uri"] = without_password(values["tracking.uri"])
+        params = [Param(name, value[:LONGEST_PARAM]) for name, value in values.items() if name not in known]
+        for start in range(0, len(params), PARAMS_A_REQUEST):
+            self._client.log_batch(self.run_id, params=params[start : start + PARAMS_A_REQUEST])
+
+    def tag(self, tags: Mapping[str, str]) -> None:
+        """Facts about the run that are neither settings nor measures: the data set's hash, versions."""
+        self._client.log_batch(
+            self.run_id, tags=[RunTag(name, str(value)[:LONGEST_TAG]) for name, value in tags.items()]
+        )
+
+    def log_path(self, path: Path, name: str | None = None) -> None:
+        """Keep a file, or a folder under `name`, as an artifact."""
+        if path.is_dir():
+            self._client.log_artifacts(self.run_id, str(path), name or path.name)
+        else:
+            self._client.log_artifact(self.run_id, str(path), name)
+
+    def _close(self, error: BaseException | None) -> None:
+        """End the run as finished, or as failed with the error's first line as a tag."""
+        self.flush()
+        try:
+            if error is not None:
+                self.tag({"saga.error": f"{type(error).__name__}: {first_line(error)}"})
+            mlflow.end_run(
+                "FINISHED"
+                if error is None
+                else "KILLED"
+                if isinstance(error, KeyboardInterrupt)
+                else "FAILED"
+            )
+        except MlflowException as trouble:
+            logger.warning("MLflow could not close run %s: %s", self.run_id, first_line(trouble))
+
+
+class ArmRun(_Run):
+    """An arm's nested run; a context that marks it finished or failed."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close(error)
+
+    def log_model(self, folder: Path, *, image_size: int, embedding_size: int) -> str:
+        """Log an encoder's folder (configuration, safetensors) as a model with signature; returns its URI.
+
+        ``mlflow.pyfunc.load_model(uri).predict(images)`` takes uint8 pictures (B, image_size, image_size, 3)
+        and gives float32 embeddings (B, embedding_size).
+        """
+        pictures = TensorSpec(np.dtype(np.uint8), (-1, image_size, image_size, 3))
+        embeddings = TensorSpec(np.dtype(np.float32), (-1, embedding_size))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # asks for an example; the signature is exact
+            logged = mlflow.pyfunc.log_model(
+                name="encoder",
+                loader_module="saga_ray.tracking.served_encoder",
+                data_path=str(folder),
+                signature=ModelSignature(Schema([pictures]), Schema([embeddings])),
+                pip_requirements=model_requirements(),  # else MLflow runs the model to find them
+            )
+        return str(logged.model_uri)
+
+
+class Tracker(_Run):
+    """The run of a command; a context that marks it finished or failed.
+
+    with Tracker.start(settings, home, nodes=1) as tracker:
+        with tracker.arm("saga", arm_settings) as arm:
+            arm.log_metrics({"loss/metric": 0.4}, step=0)
+    """
+
+    def __init__(self, run_id: str, experiment_id: str, uri: str) -> None:
+        super().__init__(run_id)
+        self.uri, self._experiment_id = uri, experiment_id
+        self._arms: dict[str, str] = {}
+
+    @classmethod
+    def start(cls, settings: Settings, home: Path, *, nodes: int, run_id: str | None = None) -> Self:
+        """Open the store, under `home` unless the settings name another, and start the run.
+
+        `nodes`: alive nodes of the Ray cluster. `run_id`: a run to go on with instead. Raises UserError where
+        the store cannot be used.
+        """
+        uri = store_uri(settings, home)
+        if uri.startswith("sqlite") and nodes > 1:
+            raise UserError(
+                f"tracking.uri: an SQLite store serves one node and this cluster has {nodes}; "
+                "start an MLflow server and set tracking.uri=http://HOST:PORT"
+            )
+        home.mkdir(parents=True, exist_ok=True)
+        try:
+            mlflow.set_tracking_uri(uri)
+            experiment_id = _experiment(
+                settings.tracking.experiment, home if settings.tracking.uri is None else None
+            )
+            run = mlflow.start_run(
+                run_id=run_id,
+                run_name=None if run_id else settings.name,
+                experiment_id=experiment_id,
+                log_system_metrics=settings.tracking.system_metrics,
+            )
+        except UserError:
+            raise
+        except Exception as error:  # each store fails in its own way: the driver's, the network's, MLflow's
+            raise UserError(
+                f"tracking.uri: MLflow's store {without_password(uri)} cannot be used: {hide_password(first_line(error), uri)}"
+            ) from error
+        tracker = cls(run.info.run_id, experiment_id, uri)
+        tracker.log_params(settings)
+        return tracker
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close(error)
+
+    def arm(self, name: str, settings: Settings) -> ArmRun:
+        """Start an arm's nested run, or go on with the one it had before this run was resumed."""
+        known = self._client.search_runs(
+            [self._experiment_id],
+            f"tags.`mlflow.parentRunId` = '{self.run_id}' and tags.`saga.arm` = '{name}'",
+        )
+        run = mlflow.start_run(
+            run_id=known[0].info.run_id if known else None,
+            run_name=None if known else name,
+            experiment_id=self._experiment_id,
+            nested=True,
+            parent_run_id=self.run_id,
+            tags=None if known else {"saga.arm": name},
+            log_system_metrics=False,
+        )
+        arm = ArmRun(run.info.run_id)
+        self._arms[name] = arm.run_id
+        arm.log_params(settings)
+        return arm
+
+    def log_test(self, test: Mapping[str, Mapping[str, Any]]) -> None:
+        """The numbers of a result's ``test``: ``test/ARM/MEASURE`` here, ``test/MEASURE`` in the arm."""
+        for arm, measured in test.items():
+            numbers = {name: value for name, value in measured.items() if isinstance(value, int | float)}
+            self.log_metrics({f"test/{arm}/{name}": value for name, value in numbers.items()})
+            if arm in self._arms:
+                arm_run = _Run(self._arms[arm])
+                arm_run.log_metrics({f"test/{name}": value for name, value in numbers.items()})
+                arm_run.flush()
+        self.flush()
+
+    def how_to_open(self) -> str:
+        """The command that shows the runs in a browser, or the server's address."""
+        if self.uri.startswith("http"):
+            return without_password(self.uri)
+        return shlex.join(
+            [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", without_password(self.uri)]
+        )
+
+
+def store_uri(settings: Settings, home: Path) -> str:
+    """Where runs are kept: the setting, else an SQLite file under `home`."""
+    return settings.tracking.uri or f"sqlite:///{home.resolve() / 'mlflow.db'}"
+
+
+def _experiment(name: str, home: Path | None) -> str:
+    """The experiment's id, made if need be; a store under `home` has its artifacts beside it."""
+    client = mlflow.MlflowClient()
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        artifacts = None if home is None else (home.resolve() / "mlartifacts").as_uri()
+        try:
+            return str(client.create_experiment(name, artifact_location=artifacts))
+        except MlflowException:
+            found = client.get_experiment_by_name(name)  # another run was quicker
+            if found is None:
+                raise
+    if found.lifecycle_stage != "active":
+        raise UserError(
+            f"tracking.experiment: {name!r} was deleted in MLflow; restore it or choose another name"
+        )
+    return str(found.experiment_id)
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested settings as ``section.field`` -> text; lists and tables as JSON."""
+    flat: dict[str, str] = {}
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value if isinstance(value, str) else json.dumps(value)
+    return flat
+
+
+def metric_name(name: str) -> str:
+    """A name that MLflow allows: ``recall@1`` becomes ``recall_at_1``."""
+    return name.replace("@", "_at_")
+
+
+def model_requirements() -> list[str]:
+    """Packages that a logged encoder needs, at the versions installed here (less a build's suffix: +cpu)."""
+    installed = {found.name.lower() for found in metadata.distributions() if found.name}
+    return [f"{name}=={metadata.version(name).split('+')[0]}" for name in MODEL_PACKAGES if name in installed]
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception says, in its first line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
