@@ -1,0 +1,10 @@
+"""The `saga` command. A command is one file of `commands`: ``data_check.py`` is ``saga data check``.
+
+A command file has a docstring (the help), ``ORDER`` (its place in the list), ``arguments(parser)`` and
+``run(args) -> exit code``; what is heavy it imports inside ``run``, so that help and mistakes in a command
+line answer at once.
+"""
+
+from saga_ray.cli.command_line import main
+
+__all__ = ["main"]

@@ -1,0 +1,96 @@
+"""From a command line to an exit code; a user's mistake is one sentence on stderr and exit code 2."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+from typing import NoReturn
+
+from saga_ray.config.names import modules_in, nearest
+from saga_ray.errors import UserError
+
+USER_ERROR, INTERRUPTED = 2, 130
+GROUPS = {
+    "data": "look at pictures before training on them",
+    "supervisor": "make the frozen multimodal language model that teaches",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, whose complaints read like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        """One sentence, with the command that was probably meant."""
+        command = message.partition("invalid choice: '")[2].partition("'")[0]
+        if command:
+            groups = (
+                action.choices for action in self._actions if isinstance(action, argparse._SubParsersAction)
+            )
+            names = [name for choices in groups for name in choices]
+            meant = nearest(command, names)
+            hint = f"did you mean {meant!r}? " if meant else ""
+            message = f"there is no command {command!r}; {hint}commands: {', '.join(names)}"
+        self.exit(USER_ERROR, f"{self.prog}: {message}; see `{self.prog} --help`\n")
+
+
+def parser() -> Parser:
+    """The whole command line, from the files of `commands`."""
+    top = Parser(
+        prog="saga",
+        description="Train image-retrieval encoders that a frozen multimodal language model teaches.",
+        epilog="More: saga COMMAND --help. Without --output, runs live under $SAGA_HOME (default ~/saga).",
+    )
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+    groups: dict[str, argparse._SubParsersAction[Parser]] = {}
+    modules = [
+        importlib.import_module(f"saga_ray.cli.commands.{name}") for name in modules_in("cli/commands")
+    ]
+    for module in sorted(modules, key=lambda module: module.ORDER):
+        _add(module, commands, groups)
+    return top
+
+
+def _add(
+    module: ModuleType,
+    commands: argparse._SubParsersAction[Parser],
+    groups: dict[str, argparse._SubParsersAction[Parser]],
+) -> None:
+    group, _, name = module.__name__.rpartition(".")[2].rpartition("_")
+    into = commands
+    if group:
+        if group not in groups:
+            about = GROUPS[group]
+            groups[group] = commands.add_parser(group, help=about, description=about).add_subparsers(
+                metavar="COMMAND", required=True
+            )
+        into = groups[group]
+    assert module.__doc__, f"{module.__name__} has no help"
+    summary, _, rest = module.__doc__.partition("\n")
+    command = into.add_parser(
+        name,
+        help=summary,
+        description=f"{summary}\n{rest}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.arguments(command)
+    command.add_argument("--debug", action="store_true", help="show the traceback of a mistake too")
+    command.set_defaults(run=module.run)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    args = parser().parse_args(arguments)
+    try:
+        code: int = args.run(args)
+        return code
+    except UserError as error:
+        if args.debug:
+            raise
+        print(f"saga: {error}", file=sys.stderr)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        print("saga: interrupted", file=sys.stderr)
+        return INTERRUPTED

@@ -1,0 +1,124 @@
+"""Train and compare encoders: the arms of a preset or of your own settings file, on its pictures or on yours.
+
+examples:
+  saga train furniture
+  saga train furniture --set train.steps=200 --set arms=[start,metric,saga,grpo]
+  saga train furniture --data ~/pictures --output runs/mine
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from saga_ray.config.settings import Settings
+    from saga_ray.train.result import Result
+
+ORDER = 1
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument(
+        "preset", metavar="PRESET_OR_TOML", help="a preset's name, or a TOML file of settings"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="a.b=c",
+        help="change one setting, as often as needed; `saga settings` lists them",
+    )
+    parser.add_argument(
+        "--data",
+        metavar="PATH",
+        help="your own pictures in place of the preset's: a folder with one folder per class, or a table "
+        "(CSV, Parquet, JSONL) with columns image, label and optionally split and attributes; runs the arms "
+        "start, metric and saga",
+    )
+    parser.add_argument(
+        "--resume",
+        metavar="RUN",
+        help="continue an interrupted run with the settings that it began with: its folder, or its name "
+        "under $SAGA_HOME/runs",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="only print the resolved settings and the batch equation"
+    )
+    parser.add_argument("--output", metavar="DIR", type=Path, help="the run's folder; must be new or empty")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train; prints the table, then where to look."""
+    from saga_ray.config.batch import BatchEquation
+    from saga_ray.config.home import new_run_folder
+    from saga_ray.config.overrides import resolve
+    from saga_ray.config.presets import to_toml
+
+    settings = resolve(args.preset, args.set, args.data)
+    if args.dry_run:
+        print(to_toml(settings))
+        print("\n".join(BatchEquation.of(settings).lines()))
+        return 0
+    if args.resume:
+        output = _begun(args.resume, args.output, settings)
+    else:
+        output = (args.output or new_run_folder(settings.name)).expanduser().absolute()
+
+    from saga_ray.train.run import run as train
+
+    result = train(settings, output, resume=bool(args.resume))
+    _show(result, settings, output)
+    return 0
+
+
+def _begun(name: str, output: Path | None, settings: Settings) -> Path:
+    """The folder of the run to resume, which must have begun with the settings of the command line."""
+    from saga_ray.config.home import find_run
+    from saga_ray.errors import UserError
+    from saga_ray.train.folder import RunFolder
+
+    folder = find_run(name)
+    if output is not None and output.expanduser().absolute() != folder:
+        raise UserError(f"--output {output} is not the run to resume, {folder}; leave --output out")
+    given, begun = _flat(settings), _flat(RunFolder.settings_of(folder))
+    changed = [key for key in given if given[key] != begun[key] and not key.startswith("ray.")]
+    if changed:
+        key = changed[0]
+        raise UserError(
+            f"{folder} began with {key} = {begun[key]!r} and this command says {given[key]!r}; "
+            "resume with the same settings, or start a new run"
+        )
+    return folder
+
+
+def _flat(settings: Settings) -> dict[str, object]:
+    from saga_ray.config.help import settings_help
+
+    values = settings.model_dump()
+    flat = {}
+    for name in settings_help():
+        section, _, key = name.rpartition(".")
+        flat[name] = values[section][key] if section else values[key]
+    return flat
+
+
+def _show(result: Result, settings: Settings, output: Path) -> None:
+    from rich.console import Console
+
+    from saga_ray.config.home import output_home
+    from saga_ray.tracking.mlflow import store_uri, without_password
+    from saga_ray.train.folder import RunFolder
+    from saga_ray.train.result import render_table
+
+    folder = RunFolder(output)
+    uri = without_password(store_uri(settings, output_home(output)))
+    Console().print(render_table(result))
+    print(
+        f"MLflow   {uri if uri.startswith('http') else f'mlflow ui --backend-store-uri {shlex.quote(uri)}'}"
+    )
+    print(f"report   {folder.report / 'index.html'}")
+    print(f"result   {folder.result}")

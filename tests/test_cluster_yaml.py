@@ -1,0 +1,79 @@
+"""cluster.yaml is a cluster that Ray's launcher takes, and one that the preset furniture-cluster fits on."""
+
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from ray.autoscaler._private.util import prepare_config, validate_config
+
+from saga_ray.config.names import SOURCE_TREE
+from saga_ray.config.overrides import resolve
+from saga_ray.config.settings import Settings
+
+
+@pytest.fixture
+def cluster() -> dict[str, Any]:
+    loaded = yaml.safe_load((SOURCE_TREE / "cluster.yaml").read_text())
+    assert isinstance(loaded, dict)
+    return loaded
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return resolve("furniture-cluster")
+
+
+def test_rays_own_schema_takes_it(cluster: dict[str, Any]) -> None:
+    validate_config(prepare_config(cluster))
+
+
+def test_rays_schema_would_notice_a_slip(cluster: dict[str, Any]) -> None:
+    cluster["available_node_types"]["rollout"]["min_worker"] = 1
+    with pytest.raises(jsonschema.ValidationError):
+        validate_config(cluster)
+
+
+def test_head_has_no_gpu_and_the_others_have(cluster: dict[str, Any]) -> None:
+    kinds = cluster["available_node_types"]
+    assert set(kinds) == {cluster["head_node_type"], "training", "rollout"}
+    assert "GPU" not in kinds["head"]["resources"]
+    assert kinds["training"]["resources"]["GPU"] and kinds["rollout"]["resources"]["GPU"]
+
+
+@pytest.mark.parametrize("kind", ["training", "rollout"])
+def test_the_preset_fits_on_the_nodes_that_are_always_up(
+    kind: str, cluster: dict[str, Any], settings: Settings
+) -> None:
+    node = cluster["available_node_types"][kind]
+    if kind == "training":
+        number, custom = settings.train.workers, settings.train.resources
+        # Each worker's Ray Data tasks take CPUs of the same nodes.
+        cpus = settings.train.cpus_per_worker + settings.data.decode_tasks
+        gpus = settings.train.gpus_per_worker
+    else:
+        number, custom = settings.rollout.actors, settings.rollout.resources
+        cpus, gpus = settings.rollout.cpus_per_actor, settings.rollout.gpus_per_actor
+    assert custom == {kind: 1}, "the resource that keeps the two kinds of nodes apart"
+    for resource, amount in {**custom, "CPU": cpus, "GPU": gpus}.items():
+        per_node = node["resources"][resource] // amount
+        assert per_node * node["min_workers"] >= number, resource
+
+
+def test_node_counts_agree(cluster: dict[str, Any]) -> None:
+    workers = [kind for name, kind in cluster["available_node_types"].items() if name != "head"]
+    assert all(kind["min_workers"] <= kind["max_workers"] for kind in workers)
+    assert cluster["max_workers"] == sum(kind["max_workers"] for kind in workers)
+
+
+def test_nodes_run_the_pinned_ray(cluster: dict[str, Any]) -> None:
+    pins = (SOURCE_TREE / "constraints.txt").read_text().splitlines()
+    version = next(pin.removeprefix("ray==") for pin in pins if pin.startswith("ray=="))
+    for image in (cluster["docker"]["head_image"], cluster["docker"]["worker_image"]):
+        assert image.startswith(f"rayproject/ray:{version}-py311-")
+
+
+def test_files_that_nodes_install_from_exist(cluster: dict[str, Any]) -> None:
+    for local in cluster["file_mounts"].values():
+        assert (SOURCE_TREE / Path(local)).is_file(), local
