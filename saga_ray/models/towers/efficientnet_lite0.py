@@ -1,9 +1,12 @@
 """EfficientNet-lite0 (Tan and Le, arXiv 1905.11946, in its variant for edge devices) as a tower.
 
-Three choices differ from common ports. Padding is TensorFlow's SAME, uneven where a stride leaves it so,
-which the ImageNet weights were trained with: 112 pixels end at 4x4 tokens, not 3x3. Batch norm is folded
-into the convolutions: nothing depends on the batch, and a forward pass is one convolution and one clamp a
-layer. Memory is channels-last, which is what makes it fast on a CPU.
+Three choices differ from common ports. Padding is TensorFlow's SAME, which the ImageNet weights were trained
+with: 112 pixels end at 4x4 tokens, not 3x3. Batch norm is folded into the convolutions: nothing depends on
+the batch, and a layer is one convolution and one clamp. Memory is channels-last, which makes it fast on CPUs.
+
+SAME pads an odd number of pixels with one more at the bottom and right; PyTorch pads evenly and lets a stride
+drop what is left there. Seen upside down (turned by 180 degrees) the two are equal, so the tower turns its
+pictures, keeps its kernels turned, and turns the tokens back: no padded copy of any layer is ever made.
 
 Legend: B images, H height, W width, C channels, N patch tokens, D token width.
 """
@@ -44,31 +47,8 @@ STRIDE = 32
 PIXEL_MEAN, PIXEL_SCALE = 127.0, 128.0
 
 
-class SameConv2d(nn.Conv2d):
-    """A convolution whose output is the input's size over the stride, rounded up; an odd padding leans to
-    the bottom and right."""
-
-    def __init__(
-        self, channels_in: int, channels_out: int, kernel: int, stride: int = 1, groups: int = 1
-    ) -> None:
-        super().__init__(channels_in, channels_out, kernel, stride, groups=groups, bias=True)
-
-    def _padding_of(self, size: int) -> int:
-        kernel, stride = self.kernel_size[0], self.stride[0]
-        outputs = -(-size // stride)
-        return max((outputs - 1) * stride + kernel - size, 0)
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Same as ``nn.Conv2d`` but for the padding."""
-        rows, columns = (self._padding_of(size) for size in input.shape[-2:])
-        if rows % 2 == 0 and columns % 2 == 0:
-            padding = (rows // 2, columns // 2)
-        else:
-            input = functional.pad(input, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
-            padding = (0, 0)
-        return functional.conv2d(
-            input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups
-        )
+def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups)
 
 
 class InvertedBottleneck(nn.Module):
@@ -78,9 +58,9 @@ class InvertedBottleneck(nn.Module):
     def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
         wide = channels_in * expansion
-        self.expand = SameConv2d(channels_in, wide, 1) if expansion > 1 else None
-        self.depthwise = SameConv2d(wide, wide, kernel, stride, groups=wide)
-        self.project = SameConv2d(wide, channels_out, 1)
+        self.expand = _convolution(channels_in, wide, 1) if expansion > 1 else None
+        self.depthwise = _convolution(wide, wide, kernel, stride, groups=wide)
+        self.project = _convolution(wide, channels_out, 1)
         self.residual = stride == 1 and channels_in == channels_out
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
@@ -101,7 +81,7 @@ class EfficientNetLite0(Tower):
         super().__init__()
         self.image_size = image_size
         self.tokens_per_image = (-(-image_size // STRIDE)) ** 2
-        self.stem = SameConv2d(3, STEM_CHANNELS, 3, 2)
+        self.stem = _convolution(3, STEM_CHANNELS, 3, 2)
         blocks: list[nn.Module] = []
         channels = STEM_CHANNELS
         for stage in STAGES:
@@ -112,7 +92,7 @@ class EfficientNetLite0(Tower):
                 )
                 channels = stage.channels
         self.blocks = nn.Sequential(*blocks)
-        self.head = SameConv2d(channels, TOKEN_WIDTH, 1)
+        self.head = _convolution(channels, TOKEN_WIDTH, 1)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the stubs lack this keyword
 
     def forward(self, images_BHWC: Tensor) -> Tensor:
@@ -120,11 +100,11 @@ class EfficientNetLite0(Tower):
         assert images_BHWC.dtype == torch.uint8, (
             f"the tower normalises uint8 pictures itself, got {images_BHWC.dtype}"
         )
-        # permuting BHWC memory gives channels-last without a copy
-        x_BCHW = (images_BHWC.to(self.stem.weight.dtype) - PIXEL_MEAN).div_(PIXEL_SCALE).permute(0, 3, 1, 2)
-        x_BCHW = self.blocks(functional.relu6(self.stem(x_BCHW), inplace=True))
-        x_BCHW = functional.relu6(self.head(x_BCHW), inplace=True)
-        return x_BCHW.permute(0, 2, 3, 1).flatten(1, 2).to(self.stem.weight.dtype)
+        # flipped, pictures are BHWC in memory still, which is what channels-last means once permuted
+        pixels_BHWC = images_BHWC.flip(1, 2).to(self.stem.weight.dtype).sub_(PIXEL_MEAN).div_(PIXEL_SCALE)
+        x_BCHW = functional.relu6(self.stem(pixels_BHWC.permute(0, 3, 1, 2)), inplace=True)
+        x_BCHW = functional.relu6(self.head(self.blocks(x_BCHW)), inplace=True)
+        return x_BCHW.flatten(2).transpose(1, 2).flip(1).to(self.stem.weight.dtype)
 
     def config(self) -> dict[str, int]:
         """Arguments of ``build``."""

@@ -34,7 +34,7 @@ def fold(published: Mapping[str, Tensor], convolution: str, batch_norm: str) -> 
         published[f"{batch_norm}.weight"]
         / (published[f"{batch_norm}.running_var"] + BATCH_NORM_EPSILON).sqrt()
     )
-    weight = published[f"{convolution}.weight"] * scale[:, None, None, None]
+    weight = published[f"{convolution}.weight"].flip(2, 3) * scale[:, None, None, None]
     bias = published[f"{batch_norm}.bias"] - published[f"{batch_norm}.running_mean"] * scale
     return weight, bias
 
