@@ -6,7 +6,6 @@ answering in mid-run costs its metrics, never the training.
 
 from __future__ import annotations
 
-import json
 import logging
 import shlex
 import sys
@@ -28,6 +27,7 @@ from mlflow.types import Schema, TensorSpec
 from saga_ray.config.settings import Settings
 from saga_ray.errors import UserError
 from saga_ray.tracking.address import hide_password, without_password
+from saga_ray.tracking.parameters import parameters
 
 logger = logging.getLogger(__name__)
 for noisy in ("mlflow", "alembic"):
@@ -75,8 +75,7 @@ class _Run:
     def log_params(self, settings: Settings) -> None:
         """Every setting as ``section.field``; those that a resumed run has already are left as they are."""
         known = self._client.get_run(self.run_id).data.params
-        values = flatten(settings.model_dump(mode="json"))
-        values["tracking.uri"] = without_password(values["tracking.uri"])
+        values = parameters(settings)
         params = [Param(name, value[:LONGEST_PARAM]) for name, value in values.items() if name not in known]
         for start in range(0, len(params), PARAMS_A_REQUEST):
             self._client.log_batch(self.run_id, params=params[start : start + PARAMS_A_REQUEST])
@@ -183,8 +182,9 @@ class Tracker(_Run):
         except UserError:
             raise
         except Exception as error:  # each store fails in its own way: the driver's, the network's, MLflow's
+            why = hide_password(first_line(error), uri)
             raise UserError(
-                f"tracking.uri: MLflow's store {without_password(uri)} cannot be used: {hide_password(first_line(error), uri)}"
+                f"tracking.uri: MLflow's store {without_password(uri)} cannot be used: {why}"
             ) from error
         tracker = cls(run.info.run_id, experiment_id, uri)
         tracker.log_params(settings)
@@ -260,17 +260,6 @@ def _experiment(name: str, home: Path | None) -> str:
             f"tracking.experiment: {name!r} was deleted in MLflow; restore it or choose another name"
         )
     return str(found.experiment_id)
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested settings as ``section.field`` -> text; lists and tables as JSON."""
-    flat: dict[str, str] = {}
-    for name, value in values.items():
-        if isinstance(value, dict) and value:
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value if isinstance(value, str) else json.dumps(value)
-    return flat
 
 
 def metric_name(name: str) -> str:

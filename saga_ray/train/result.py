@@ -33,6 +33,7 @@ from rich import box
 from rich.table import Table
 
 from saga_ray.errors import UserError
+from saga_ray.retrieval.report.data import Omitted, ResultTable
 
 FILE_NAME = "result.json"
 PACKAGES = (
@@ -208,7 +209,7 @@ def points(difference: float) -> str:
 
 
 def reading(result: Result) -> list[str]:
-    """The sentences that say how to read the table, made from the run's own numbers."""
+    """The sentences that say how to read the table, made from the run's own numbers; then the data's note."""
     first = next(iter(result.test.values()))
     sentences = [
         f"Per cent over {first.queries:,} queries of {result.data.test_classes:,} classes that no arm was "
@@ -237,3 +238,67 @@ def render_table(result: Result) -> Table:
     for arm, cells in table_rows(result):
         table.add_row(arm, *cells)
     return table
+
+
+# What the report shows of it.
+
+ROLLOUT_MEASURES = (
+    ("steps", "steps"),
+    ("requests", "requests"),
+    ("groups", "groups"),
+    ("informative_share", "informative"),
+    ("pairs_replayed", "pairs replayed"),
+    ("tokens", "tokens"),
+    ("truncated_share", "truncated"),
+    ("unparsable_share", "unparsable"),
+    ("grad_ratio_grpo_metric", "|GRPO| / |metric|"),
+)
+
+
+def report_table(result: Result) -> ResultTable:
+    """The table of the console, for the report's page."""
+    # the page's head has the note
+    sentences = [sentence for sentence in reading(result) if sentence != result.data.note]
+    return ResultTable(table_columns(result), table_rows(result), sentences)
+
+
+def rollout_table(result: Result) -> ResultTable | Omitted:
+    """How the rollouts of the arms went, for the report's page."""
+    arms = {arm: found for arm, found in result.test.items() if isinstance(found, RolloutArmResult)}
+    if not arms:
+        return Omitted("no arm of this run had rollouts")
+    rows = [
+        (arm, [_cell(field, getattr(found, field)) for field, _ in ROLLOUT_MEASURES])
+        for arm, found in arms.items()
+    ]
+    engines = sorted({f"{found.engine.name} {found.engine.version}" for found in arms.values()})
+    sentence = (
+        f"Engine: {', '.join(engines)}. Informative is per cent of the groups, truncated and unparsable of "
+        "the completions; the last column is the median over the steps of the ratio of both losses' gradient "
+        "norms at the tokens."
+    )
+    return ResultTable([heading for _, heading in ROLLOUT_MEASURES], rows, [sentence])
+
+
+def facts(result: Result) -> list[tuple[str, str]]:
+    """Name and value of what the report's head says about the run."""
+    data = result.data
+    minutes, seconds = divmod(round(result.seconds), 60)
+    return [
+        ("Data", data.source),
+        ("Trained on", f"{data.train_images:,} pictures of {data.train_classes:,} classes"),
+        ("Tested on", f"{data.test_images:,} pictures of {data.test_classes:,} other classes"),
+        ("Unreadable pictures left out", f"{data.skipped:,}"),
+        ("Data set hash", data.hash[:16]),
+        ("Seed", str(result.seed)),
+        ("Time of the run", f"{minutes:,} min {seconds:02} s"),
+    ]
+
+
+def _cell(field: str, value: float | None) -> str:
+    """A count as it is, a share as per cent, a ratio with two decimals."""
+    if value is None:
+        return ""
+    if field.endswith("_share"):
+        return percent(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:.2f}"

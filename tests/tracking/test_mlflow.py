@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 import time
@@ -15,7 +14,7 @@ from mlflow.entities import Run
 
 from saga_ray.config.settings import Settings, TrackingSettings
 from saga_ray.errors import UserError
-from saga_ray.tracking.mlflow import Tracker, flatten, model_requirements
+from saga_ray.tracking.mlflow import Tracker, model_requirements
 
 
 def settings(**tracking: object) -> Settings:
@@ -176,17 +175,6 @@ def test_how_to_open_names_the_store(home: Path) -> None:
     with Tracker.start(settings(), home, nodes=1) as tracker:
         command = tracker.how_to_open()
     assert command.endswith(f"-m mlflow ui --backend-store-uri sqlite:///{home}/mlflow.db")
-
-
-def test_settings_are_flattened_to_text() -> None:
-    flat = flatten({"data": {"flip": True, "root": None}, "arms": ["start"], "resources": {}})
-    assert flat == {"data.flip": "true", "data.root": "null", "arms": '["start"]', "resources": "{}"}
-
-
-def test_every_setting_fits_mlflow_s_parameters() -> None:
-    flat = flatten(Settings().model_dump(mode="json"))
-    assert json.loads(flat["optimizer.beta2"]) == Settings().optimizer.beta2
-    assert len(flat) > 60
 
 
 def test_requirements_carry_no_build_suffix() -> None:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from saga_ray.errors import UserError
+from saga_ray.retrieval.report import Omitted, ResultTable
 from saga_ray.train import result as results
 from saga_ray.train.result import Result
 
@@ -167,3 +168,26 @@ def test_points_carry_a_sign_unless_they_round_to_nothing(difference: float, tex
 def test_installed_versions_name_the_engine_and_the_frameworks() -> None:
     versions = results.installed_versions()
     assert {"python", "torch", "ray", "mlflow"} <= set(versions)
+
+
+def test_the_report_s_tables_hold_the_file_s_numbers() -> None:
+    result = a_result()
+    table = results.report_table(result)
+    assert dict(table.rows)["saga"] == dict(results.table_rows(result))["saga"]
+    assert result.data.note not in table.reading, "the page says it in its head"
+    rollouts = results.rollout_table(result)
+    assert isinstance(rollouts, ResultTable)
+    cells = dict(zip(rollouts.columns, rollouts.rows[0][1], strict=True))
+    assert (rollouts.rows[0][0], len(rollouts.rows)) == ("saga", 1)
+    assert cells["informative"] == "100.0" and cells["|GRPO| / |metric|"] == "1.00" and cells["steps"] == "1"
+    assert "vllm 0.32.0" in rollouts.reading[0]
+
+
+def test_a_run_without_rollouts_has_no_table_of_them() -> None:
+    assert isinstance(results.rollout_table(a_result(test={"metric": measured(0.6)})), Omitted)
+
+
+def test_facts_name_the_pictures_and_the_time() -> None:
+    facts = dict(results.facts(a_result()))
+    assert facts["Tested on"] == "3,960 pictures of 396 other classes"
+    assert facts["Time of the run"] == "11 min 42 s"
