@@ -7,6 +7,7 @@ help:  ## this list
 demo: setup  ## train on real pictures and see what SAGA gains on unseen classes: runs/demo, replaced if there (12 to 15 minutes)
 	@rm -rf runs/demo
 	.venv/bin/saga train furniture --output runs/demo
+	@.venv/bin/python .ci/check_demo.py runs/demo
 
 test: setup  ## the whole test suite but what is marked slow or gpu (at most 20 minutes on 2 cores)
 	.venv/bin/python -m pytest

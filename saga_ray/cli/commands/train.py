@@ -110,7 +110,8 @@ def _show(result: Result, settings: Settings, output: Path) -> None:
     from rich.console import Console
 
     from saga_ray.config.home import output_home
-    from saga_ray.tracking.mlflow import store_uri, without_password
+    from saga_ray.tracking.address import without_password
+    from saga_ray.tracking.mlflow import store_uri
     from saga_ray.train.folder import RunFolder
     from saga_ray.train.result import render_table
 

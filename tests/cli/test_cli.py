@@ -1,0 +1,155 @@
+"""The command line: help everywhere, mistakes in one sentence with exit code 2, the dry run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from saga_ray.cli.command_line import main, parser
+from saga_ray.config.names import SOURCE_TREE
+from saga_ray.config.settings import Settings
+
+COMMANDS = ["train", "evaluate", "data check", "supervisor train", "doctor", "settings"]
+
+
+def leaves(top: argparse.ArgumentParser, name: str = "") -> Iterator[str]:
+    groups = [action for action in top._actions if isinstance(action, argparse._SubParsersAction)]
+    if not groups:
+        yield name.strip()
+    for action in groups:
+        for command, below in action.choices.items():
+            yield from leaves(below, f"{name} {command}")
+
+
+def saga(arguments: Sequence[str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    """The command as users start it."""
+    code = "import sys; from saga_ray.cli import main; sys.exit(main())"
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE_TREE)}
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment)
+
+
+def mistake(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What stderr says about a mistake; checks that it is one sentence and that stdout stays empty."""
+    try:
+        code = main(arguments)
+    except SystemExit as end:
+        code = end.code
+    captured = capsys.readouterr()
+    assert code == 2 and captured.out == ""
+    assert captured.err.startswith("saga") and captured.err.count("\n") == 1
+    return captured.err
+
+
+def test_the_commands_are_these() -> None:
+    assert list(leaves(parser())) == COMMANDS
+
+
+@pytest.mark.parametrize("command", ["", "data", "supervisor", *COMMANDS])
+def test_help_everywhere(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([*command.split(), "--help"])
+    assert end.value.code == 0
+    assert "usage: saga " + command in capsys.readouterr().out
+
+
+def test_help_answers_at_once(tmp_path: Path) -> None:
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        assert saga(["--help"], tmp_path).returncode == 0
+        seconds.append(time.perf_counter() - began)
+    assert min(seconds) < 0.5
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ([], "required: COMMAND"),
+        (["trian"], "did you mean 'train'?"),
+        (["data", "chek"], "did you mean 'check'?"),
+        (["train"], "required: PRESET_OR_TOML"),
+        (["train", "furniture", "--outptu", "x"], "unrecognized arguments: --outptu"),
+        (["train", "furnitur"], "did you mean 'furniture'?"),
+        (["train", "furniture", "--set", "grpo.wieght=1"], "did you mean 'grpo.weight'?"),
+        (["train", "furniture", "--dry-run", "--data", "nowhere"], "--data nowhere"),
+        (["train", "furniture", "--resume", "nowhere"], "there is no run 'nowhere'"),
+        (["evaluate", "nowhere"], "there is no run 'nowhere'"),
+        (["settings", "grop"], "unknown setting 'grop'"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert words in mistake(capsys, *arguments)
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    ended = saga(["train", "furnitur", "--debug"], tmp_path)
+    assert "Traceback" in ended.stderr and "UserError" in ended.stderr
+    assert "Traceback" not in saga(["train", "furnitur"], tmp_path).stderr
+
+
+def test_dry_run_prints_settings_that_can_be_run_and_makes_nothing(tmp_path: Path) -> None:
+    arguments = ["train", "furniture", "--dry-run", "--set", "rollout.group_size=4", "--output", "out"]
+    ended = saga(arguments, tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    toml, _, equation = ended.stdout.partition("micro-batch ")
+    assert Settings.model_validate(tomllib.loads(toml)).rollout.group_size == 4
+    assert "16 pairs x 4 completions = 64 sequences" in equation
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_settings_lists_a_section(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["settings", "grpo"]) == 0
+    out = capsys.readouterr().out
+    assert "grpo.weight = 1.0" in out and "[grpo]" in out and "rollout." not in out.replace("rollouts", "")
+    assert main(["settings", "alignment"]) == 0
+    assert "steps = " in capsys.readouterr().out
+
+
+def test_a_job_takes_the_same_arguments(tmp_path: Path) -> None:
+    command = [sys.executable, str(SOURCE_TREE / "jobs/train.py"), "furniture", "--dry-run"]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert ended.returncode == 0 and "micro-batch" in ended.stdout, ended.stderr
+    ended = subprocess.run([*command, "--set", "a=1"], capture_output=True, text=True, cwd=tmp_path)
+    assert ended.returncode == 2 and ended.stderr.startswith("saga: unknown setting 'a'")
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> Path:
+    """A run's folder as it lies there after an interruption."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/settings.json").write_text(json.dumps(Settings(name="furniture").model_dump()))
+    return tmp_path / "run"
+
+
+def test_a_run_is_resumed_with_its_own_settings_only(
+    begun: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    preset = tmp_path / "same.toml"
+    preset.write_text('name = "furniture"\n')
+    changed = mistake(
+        capsys,
+        "train",
+        str(preset),
+        "--resume",
+        str(begun),
+        "--set",
+        "train.steps=3",
+        "--set",
+        "ray.local_cpus=4",
+    )
+    assert "began with train.steps = 100 and this command says 3" in changed
+    elsewhere = mistake(capsys, "train", str(preset), "--resume", str(begun), "--output", str(tmp_path))
+    assert "is not the run to resume" in elsewhere
