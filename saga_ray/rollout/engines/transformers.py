@@ -1,0 +1,205 @@
+"""The reference engine: plain transformers, batched, with a key-value cache. Slow, readable, and needs
+nothing but torch.
+
+Legend of the shape suffixes: B running completions, L prompt length, H width of the language model, V
+vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+import transformers
+from torch import Tensor
+from transformers import DynamicCache
+
+from saga_ray.config.settings import RolloutSettings
+from saga_ray.models.supervisors.base import Supervisor
+from saga_ray.rollout.engine import Finished, PairRequest, Sampling
+from saga_ray.rollout.engines._prompt import checked_embeddings
+from saga_ray.rollout.groups import Completion
+
+
+def build(supervisor: Supervisor, settings: RolloutSettings, prompt_length: int) -> TransformersEngine:
+    """On the GPU that the process was given, if any; else on the CPU."""
+    device = torch.device("cuda" if settings.gpus_per_actor > 0 else "cpu")
+    return TransformersEngine(
+        supervisor.to(device), Sampling.of(settings), prompt_length, settings.max_parallel_sequences
+    )
+
+
+@dataclass
+class _Running:
+    """One completion under way."""
+
+    ticket: int
+    place: int
+    """In its group."""
+    seed: int
+    uniforms: np.ndarray
+    """One number in [0, 1) a token, drawn from the seed: the completion's only randomness."""
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+
+
+class TransformersEngine:
+    """Batches of prompts of one length: all prompts in one pass, then one token of every completion a step.
+
+    A batch is filled from the waiting requests when the one before is done; finished completions leave it at
+    once.
+    """
+
+    name = "transformers"
+    version: str = transformers.__version__
+
+    def __init__(
+        self, supervisor: Supervisor, sampling: Sampling, longest_prompt: int, max_parallel_sequences: int
+    ) -> None:
+        self.supervisor, self.sampling = supervisor, sampling
+        self.longest_prompt = longest_prompt
+        self.max_parallel_groups = max(1, max_parallel_sequences // sampling.group_size)
+        self._waiting: deque[tuple[int, PairRequest, Tensor]] = deque()
+        self._running: list[_Running] = []
+        self._groups: dict[int, list[Completion | None]] = {}
+        self._cache = DynamicCache()
+        self._logits_BV = torch.empty(0)
+
+    def submit(self, ticket: int, request: PairRequest) -> None:
+        embeds_LH = checked_embeddings(
+            request, self.sampling, self.supervisor.hidden_size, self.longest_prompt
+        )
+        self._waiting.append((ticket, request, embeds_LH))
+
+    @property
+    def idle(self) -> bool:
+        return not self._waiting and not self._running
+
+    def abort(self, ticket: int) -> None:
+        self._waiting = deque(waiting for waiting in self._waiting if waiting[0] != ticket)
+        if self._groups.pop(ticket, None) is not None:
+            self._keep([index for index, running in enumerate(self._running) if running.ticket != ticket])
+
+    def close(self) -> None:
+        self._waiting.clear()
+        self._keep([])
+
+    @torch.no_grad()
+    def step(self) -> list[Finished]:
+        if not self._running:
+            if not self._waiting:
+                return []
+            self._read_prompts()
+        tokens_B, logprobs_B = self._choose()
+        for running, token, logprob in zip(
+            self._running, tokens_B.tolist(), logprobs_B.tolist(), strict=True
+        ):
+            running.token_ids.append(token)
+            running.logprobs.append(logprob)
+        finished = self._collect()
+        if self._running:
+            self._read_tokens()
+        return finished
+
+    def _read_prompts(self) -> None:
+        """Start a batch: waiting requests whose prompts are as long as the first one's."""
+        length = len(self._waiting[0][2])
+        batch = [waiting for waiting in self._waiting if len(waiting[2]) == length][
+            : self.max_parallel_groups
+        ]
+        taken = {ticket for ticket, _, _ in batch}
+        self._waiting = deque(waiting for waiting in self._waiting if waiting[0] not in taken)
+        for ticket, request, _ in batch:
+            self._groups[ticket] = [None] * len(request.seeds)
+            for place, seed in enumerate(request.seeds):
+                uniforms = np.random.default_rng(seed).random(self.sampling.max_new_tokens)
+                self._running.append(_Running(ticket, place, seed, uniforms))
+        model = self.supervisor.language_model
+        embeds_PLH = torch.stack([embeds_LH for _, _, embeds_LH in batch]).to(model.device, model.dtype)
+        outputs = model(
+            inputs_embeds=embeds_PLH,
+            past_key_values=DynamicCache(config=model.config),
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        self._cache = outputs.past_key_values
+        self._cache.batch_repeat_interleave(self.sampling.group_size)
+        self._logits_BV = outputs.logits[:, -1].repeat_interleave(self.sampling.group_size, dim=0)
+
+    def _read_tokens(self) -> None:
+        """The running completions' last tokens go through the model."""
+        device = self.supervisor.language_model.device
+        tokens_B1 = torch.tensor([[running.token_ids[-1]] for running in self._running], device=device)
+        outputs = self.supervisor.language_model(
+            input_ids=tokens_B1, past_key_values=self._cache, use_cache=True, logits_to_keep=1
+        )
+        self._logits_BV = outputs.logits[:, -1]
+
+    def _choose(self) -> tuple[Tensor, Tensor]:
+        """Every running completion's next token and the model's own log p of it."""
+        logits_BV = self._logits_BV.float()
+        if self.sampling.temperature == 0:
+            tokens_B = logits_BV.argmax(-1)
+        else:
+            uniform_B = torch.tensor([running.uniforms[len(running.token_ids)] for running in self._running])
+            tokens_B = sample(
+                logits_BV, uniform_B.to(logits_BV.device), self.sampling.temperature, self.sampling.top_p
+            )
+        logprobs_B = logits_BV.log_softmax(-1).gather(1, tokens_B[:, None])[:, 0]
+        return tokens_B, logprobs_B
+
+    def _collect(self) -> list[Finished]:
+        """Take finished completions out of the batch; the groups that are whole now."""
+        finished: list[Finished] = []
+        unfinished: list[int] = []
+        for index, running in enumerate(self._running):
+            stopped = running.token_ids[-1] == self.supervisor.eos_token_id
+            if not stopped and len(running.token_ids) < self.sampling.max_new_tokens:
+                unfinished.append(index)
+                continue
+            group = self._groups[running.ticket]
+            text = self.supervisor.decode(running.token_ids)
+            finish: Literal["stop", "length"] = "stop" if stopped else "length"
+            group[running.place] = Completion(running.token_ids, text, running.logprobs, finish, running.seed)
+            whole = [completion for completion in group if completion is not None]
+            if len(whole) == len(group):
+                del self._groups[running.ticket]
+                finished.append(Finished(running.ticket, whole))
+        self._keep(unfinished)
+        return finished
+
+    def _keep(self, indexes: list[int]) -> None:
+        """Only these of the running completions go on."""
+        if len(indexes) == len(self._running):
+            return
+        self._running = [self._running[index] for index in indexes]
+        if indexes:
+            rows = torch.tensor(indexes, device=self._logits_BV.device)
+            self._cache.batch_select_indices(rows)
+            self._logits_BV = self._logits_BV[rows]
+        else:
+            self._cache = DynamicCache()
+
+
+def sample(logits_BV: Tensor, uniform_B: Tensor, temperature: float, top_p: float) -> Tensor:
+    """Draw a token a row: temperature, then the smallest set of likeliest tokens that holds `top_p`, then a
+    number.
+
+    Inverts the cumulative distribution, so that a row's draw depends on its own number alone and not on the
+    batch.
+    """
+    probability_BV = (logits_BV.double() / temperature).softmax(-1)
+    ordered_BV, token_BV = probability_BV.sort(dim=-1, descending=True, stable=True)
+    before_BV = ordered_BV.cumsum(-1) - ordered_BV
+    ordered_BV = ordered_BV.masked_fill(
+        before_BV >= top_p, 0.0
+    )  # the first always stays: nothing is before it
+    cumulative_BV = ordered_BV.cumsum(-1)
+    threshold_B1 = (uniform_B.double() * cumulative_BV[:, -1])[:, None]
+    place_B1 = torch.searchsorted(cumulative_BV, threshold_B1, right=True)
+    last_B1 = (ordered_BV > 0).sum(-1, keepdim=True) - 1
+    place_B1 = place_B1.minimum(last_B1)  # a number next to 1 can round up to the whole sum
+    return token_BV.gather(1, place_B1)[:, 0]
