@@ -1,0 +1,1 @@
+"""Tables of images: readers, splits, samplers, transforms and the Ray Data stream."""

@@ -1,0 +1,64 @@
+"""One picture: from a path, an address or bytes to RGB pixels."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import fsspec  # type: ignore[import-untyped]
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+Source = str | bytes
+"""A picture's encoded bytes, a path on disk, or an address that fsspec opens (`s3://…`)."""
+
+Pixels = NDArray[np.uint8]
+
+DECODE_MARGIN = 2
+"""JPEGs are decoded at half, quarter or eighth size while both sides keep this many times the size asked for.
+"""
+
+
+def is_address(source: str) -> bool:
+    """Whether a string is an address (`scheme://…`) and no path."""
+    return "://" in source
+
+
+def read_bytes(source: Source) -> bytes:
+    """The encoded picture. Raises OSError (FileNotFoundError where nothing is there)."""
+    if isinstance(source, bytes):
+        return source
+    if is_address(source):
+        with fsspec.open(source, "rb") as file:
+            content: bytes = file.read()
+        return content
+    return Path(source).read_bytes()
+
+
+def decode(data: bytes, size: int) -> Image.Image:
+    """Decode to upright RGB; `size` (pixels) is what the picture will be resized to, so that large JPEGs
+    decode faster.
+
+    The EXIF orientation is applied, transparent parts become white, grayscale, palette and CMYK pictures
+    become RGB. Raises OSError, ValueError or the format's own error for what is no whole picture.
+    """
+    image: Image.Image = Image.open(io.BytesIO(data))
+    image.draft(None, (DECODE_MARGIN * size, DECODE_MARGIN * size))
+    image.load()
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return image.convert("RGB")
+
+
+def centre_square(image: Image.Image, size: int) -> Pixels:
+    """The largest centred square, resized to `size` pixels: uint8, height x width x RGB."""
+    side = min(image.size)
+    left, top = (image.width - side) / 2, (image.height - side) / 2
+    box = (left, top, left + side, top + side)
+    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=box))

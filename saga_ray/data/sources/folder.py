@@ -1,0 +1,62 @@
+"""A user's own pictures: one folder for each class.
+
+``root/<class>/**/*.jpg`` (png, webp, bmp too), or ``root/<split>/<class>/**`` where the folders at the top
+are called train, validation (val), extra, test and nothing else. Hidden files and folders are left alone.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from saga_ray.data.rows import SPELLINGS, Rows
+from saga_ray.errors import UserError
+
+EXTENSIONS = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+
+
+def matches(path: str) -> bool:
+    """Any folder."""
+    return Path(path).is_dir()
+
+
+def rows(location: str | None) -> Rows:
+    """List the pictures in the order of their paths; pictures outside a class's folder are left alone."""
+    if location is None:
+        raise UserError("data.source=folder needs data.root, the folder that holds one folder for each class")
+    root = Path(location)
+    if not root.is_dir():
+        raise UserError(f"{root}: there is no such folder")
+    tops = [folder.name for folder in _folders(root)]
+    split_at_top = bool(tops) and all(top.lower() in SPELLINGS for top in tops)
+    classes = [folder for top in tops for folder in _folders(root / top)] if split_at_top else _folders(root)
+    pictures = [(folder, picture) for folder in classes for picture in _pictures(folder)]
+    if not pictures:
+        raise UserError(
+            f"{root}: there are no pictures ({', '.join(sorted(EXTENSIONS))}) in folders, one folder a class"
+        )
+    where = [picture.relative_to(root).as_posix() for _, picture in pictures]
+    splits = [SPELLINGS[folder.parent.name.lower()] for folder, _ in pictures] if split_at_top else None
+    return Rows(
+        name=root.resolve().name,
+        images=[str(picture.absolute()) for _, picture in pictures],
+        where=where,
+        labels=[folder.name for folder, _ in pictures],
+        splits=splits,
+    )
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _pictures(folder: Path) -> list[Path]:
+    found = []
+    for parent, below, files in os.walk(folder, followlinks=True):
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        # macOS leaves `._name.jpg` beside `name.jpg`: they start with a dot too
+        pictures = [
+            name for name in files if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS
+        ]
+        found += [Path(parent) / name for name in pictures]
+    return sorted(found)
