@@ -1,0 +1,64 @@
+"""`saga evaluate`: exact retrieval with trained encoders over the test classes of a data set."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from saga_ray.config.settings import Settings
+from saga_ray.data import sources
+from saga_ray.errors import UserError
+from saga_ray.models.encoder import Encoder
+from saga_ray.retrieval.embed import embed
+from saga_ray.retrieval.evaluation import evaluate_embeddings
+
+
+def evaluate_path(path: Path, data: str | None = None) -> dict[str, Any]:
+    """Score every arm of a run's folder, or the one model of a model's folder; the keys are those of
+    ``result.json``.
+
+    `data` replaces the pictures that the run was trained on; a model's folder alone is scored on the
+    furniture set by default.
+    """
+    started = time.monotonic()
+    settings, models = _models(path)
+    if data is not None:
+        settings.data.source = data
+    table = sources.load(settings.data, settings.seed)
+    test = table.part("test")
+    if not len(test):
+        raise UserError(f"{settings.data.source} has no test classes to score; is its split column right?")
+    scored = {}
+    for name, folder in models.items():
+        encoder = Encoder.load(folder)
+        z_ME, _ = embed(test, encoder, settings.evaluation, encoder.tower.image_size, local=True)
+        scored[name] = evaluate_embeddings(z_ME, test.labels, seed=settings.seed)
+    return {
+        "test": scored,
+        "data": {
+            "source": settings.data.source,
+            "hash": table.hash,
+            "test_images": len(test),
+            "test_classes": len(test.classes),
+            "skipped": len(table.skipped),
+        },
+        "seconds": time.monotonic() - started,
+    }
+
+
+def _models(path: Path) -> tuple[Settings, dict[str, Path]]:
+    """A run's settings and the models of its finished arms, or default settings and the folder itself."""
+    if (path / "encoder.safetensors").exists():
+        return Settings(), {path.name: path}
+    if (path / "settings.json").exists():
+        settings = Settings.model_validate(json.loads((path / "settings.json").read_text()))
+        models = {arm: path / "arms" / arm / "model" for arm in settings.arms}
+        finished = {
+            arm: folder for arm, folder in models.items() if (folder / "encoder.safetensors").exists()
+        }
+        if not finished:
+            raise UserError(f"{path} has no finished arm yet; wait for the run, or go on with it by --resume")
+        return settings, finished
+    raise UserError(f"{path} is neither a run's folder (settings.json) nor a model's (encoder.safetensors)")

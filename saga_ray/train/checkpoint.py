@@ -1,0 +1,68 @@
+"""Everything that a worker needs to go on as if nothing had happened: weights, optimizer, proxies, and where
+the plan stands.
+
+Nothing else has state: plan, augmentation, completions and controls are all seeded by (seed, step or epoch,
+index).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from saga_ray.models.encoder import Encoder
+
+TRAINING_FILE = "training.pt"
+ENCODER_FOLDER = "encoder"
+
+
+@dataclass
+class Position:
+    """Where a run stands between two steps."""
+
+    step: int = 0
+    """The next step."""
+    next_micro_batch: int = 0
+    """The first micro-batch of the plan that was not consumed."""
+    seconds: float = 0.0
+    """Spent in steps so far."""
+
+
+@contextmanager
+def checkpoint_folder(
+    encoder: Encoder, metric_loss: nn.Module, optimizer: torch.optim.Optimizer, position: Position
+) -> Iterator[Path]:
+    """A temporary folder with the whole state; gone when the block ends, so hand it to storage inside."""
+    folder = Path(tempfile.mkdtemp(prefix="saga-checkpoint-"))
+    try:
+        encoder.save(folder / ENCODER_FOLDER)
+        torch.save(
+            {
+                "metric_loss": metric_loss.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "position": vars(position),
+            },
+            folder / TRAINING_FILE,
+        )
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def restore(
+    folder: str | os.PathLike[str], encoder: Encoder, metric_loss: nn.Module, optimizer: torch.optim.Optimizer
+) -> Position:
+    """Put a checkpoint's state into the given parts; returns where to go on."""
+    encoder.load_state_dict(Encoder.load(Path(folder) / ENCODER_FOLDER).state_dict())
+    state = torch.load(Path(folder) / TRAINING_FILE, map_location="cpu", weights_only=True)
+    metric_loss.load_state_dict(state["metric_loss"])
+    optimizer.load_state_dict(state["optimizer"])
+    return Position(**state["position"])

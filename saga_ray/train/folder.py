@@ -1,0 +1,164 @@
+"""A run's folder on disk: who holds it, where its parts lie, what is already done.
+
+settings.json  run.json  result.json  report/index.html
+arms/<arm>/    model/  steps.jsonl  test-embeddings.npy  arm.json (once it has ended)
+checkpoints/   Ray Train's, while an arm is under way
+
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from saga_ray.config.settings import Settings
+from saga_ray.errors import UserError
+
+LOCK = "running.pid"
+
+
+class RunFolder:
+    """Where a run's parts lie. ``open`` holds the folder for this process."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def check(cls, path: Path, *, resume: bool) -> Path:
+        """Refuse a folder that cannot be taken, before anything is loaded; returns its absolute path."""
+        path = path.expanduser().resolve()
+        if resume:
+            if not (path / "settings.json").exists():
+                raise UserError(
+                    f"{path} holds no run to resume: settings.json is missing; "
+                    "give the folder of a run that was interrupted"
+                )
+            holder = cls(path)._holder()
+            if holder is not None:
+                raise UserError(
+                    f"{path} is in use by process {holder}; wait for it to end or stop it before resuming"
+                )
+        elif path.is_file():
+            raise UserError(f"the output folder {path} is a file; give another --output")
+        elif path.exists() and any(path.iterdir()):
+            raise UserError(
+                f"the output folder {path} is in use: it is not empty; "
+                f"give another --output, or --resume {path} to continue it"
+            )
+        return path
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: Path, settings: Settings, *, resume: bool) -> Iterator[RunFolder]:
+        """Hold the folder while the block runs: a new one, or one that ``--resume`` continues."""
+        path = cls.check(path, resume=resume)
+        path.mkdir(parents=True, exist_ok=True)
+        write_json(path / "settings.json", settings.model_dump())
+        (path / LOCK).write_text(str(os.getpid()))
+        try:
+            yield cls(path)
+        finally:
+            (path / LOCK).unlink(missing_ok=True)
+
+    @staticmethod
+    def settings_of(path: Path) -> Settings:
+        """The settings that a run began with."""
+        file = path / "settings.json"
+        if not file.exists():
+            raise UserError(f"{path} holds no run: settings.json is missing")
+        return Settings.model_validate(read_json(file))
+
+    @staticmethod
+    def mlflow_run(path: Path) -> str | None:
+        """The MLflow run that an interrupted run began; none for a new one."""
+        file = path / "run.json"
+        return str(read_json(file)["mlflow_run"]) if file.exists() else None
+
+    def note_mlflow_run(self, run_id: str) -> None:
+        """Remember the MLflow run, so that a resumed run goes on with it."""
+        write_json(self.path / "run.json", {"mlflow_run": run_id})
+
+    @property
+    def checkpoints(self) -> Path:
+        """Ray Train's storage; a folder an arm."""
+        return self.path / "checkpoints"
+
+    @property
+    def report(self) -> Path:
+        """Folder of the HTML page."""
+        return self.path / "report"
+
+    @property
+    def result(self) -> Path:
+        """File of the run's numbers."""
+        return self.path / "result.json"
+
+    def arm(self, name: str) -> Path:
+        """Folder of an arm's records and model."""
+        return self.path / "arms" / name
+
+    def model(self, arm: str) -> Path:
+        """Folder of an arm's trained encoder."""
+        return self.arm(arm) / "model"
+
+    def embeddings(self, arm: str) -> Path:
+        """File of an arm's embeddings of the test classes, in the table's order (NumPy, float16)."""
+        return self.arm(arm) / "test-embeddings.npy"
+
+    def finished(self, arm: str) -> dict[str, Any] | None:
+        """What an arm came to, if it has ended."""
+        file = self.arm(arm) / "arm.json"
+        return read_json(file) if file.exists() else None
+
+    def finish(self, arm: str, model: Path, outcome: dict[str, Any]) -> None:
+        """Keep an arm's encoder and outcome; its checkpoints are no longer needed."""
+        self.arm(arm).mkdir(parents=True, exist_ok=True)
+        if model != self.model(arm):
+            aside = self.arm(arm) / "model.part"
+            shutil.rmtree(aside, ignore_errors=True)
+            shutil.copytree(model, aside)
+            shutil.rmtree(self.model(arm), ignore_errors=True)
+            aside.rename(self.model(arm))
+        write_json(self.arm(arm) / "arm.json", outcome)
+        shutil.rmtree(self.checkpoints / arm, ignore_errors=True)
+
+    def steps(self, arm: str) -> list[dict[str, Any]]:
+        """An arm's step records so far, in order."""
+        file = self.arm(arm) / "steps.jsonl"
+        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+    def write_steps(self, arm: str, records: list[dict[str, Any]]) -> None:
+        """Replace an arm's step records."""
+        self.arm(arm).mkdir(parents=True, exist_ok=True)
+        write_text(self.arm(arm) / "steps.jsonl", "".join(json.dumps(record) + "\n" for record in records))
+
+    def _holder(self) -> int | None:
+        file = self.path / LOCK
+        try:
+            holder = int(file.read_text())
+            os.kill(holder, 0)
+        except (OSError, ValueError):
+            return None
+        return holder
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write aside, then rename: readers see the old or the new, never half."""
+    aside = file.with_name(file.name + ".part")
+    aside.write_text(text)
+    os.replace(aside, file)
+
+
+def write_json(file: Path, value: Any) -> None:
+    """`write_text` of a value as indented JSON."""
+    write_text(file, json.dumps(value, indent=2) + "\n")
+
+
+def read_json(file: Path) -> Any:
+    """The value in a JSON file."""
+    return json.loads(file.read_text())

@@ -1,0 +1,100 @@
+"""Train one arm with Ray Train, and carry its records to the driver while it runs.
+
+Blocks until the arm has ended; waits for the workers' records a second at a time, so that progress and MLflow
+stay current.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as StillRunning
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from saga_ray.config.settings import Settings
+from saga_ray.errors import UserError
+from saga_ray.train.records import StepRecord
+from saga_ray.train.worker import ArmTask, train_arm
+
+
+class RecordLog:
+    """Carries step records from rank 0 to the driver, the only one that writes to MLflow."""
+
+    def __init__(self) -> None:
+        self._records: list[StepRecord] = []
+
+    def append(self, record: StepRecord) -> None:
+        """Take a record."""
+        self._records.append(record)
+
+    def drain(self) -> list[StepRecord]:
+        """Give the records that came since the last call."""
+        records, self._records = self._records, []
+        return records
+
+
+def launch(
+    task_of: Callable[[Any], ArmTask],
+    settings: Settings,
+    storage: Path,
+    arm: str,
+    on_record: Callable[[StepRecord], None],
+) -> Path:
+    """Train until the arm's end; returns the folder of its last checkpoint. Goes on from the arm's
+    checkpoints if there are any.
+    """
+    log: Any = ray.remote(RecordLog).options(num_cpus=0).remote()
+    train = settings.train
+    trainer = TorchTrainer(
+        train_arm,
+        train_loop_config={"task": task_of(log)},
+        torch_config=TorchConfig(timeout_s=int(train.collective_timeout_s)),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=train.workers,
+            use_gpu=train.gpus_per_worker > 0,
+            resources_per_worker={
+                "CPU": train.cpus_per_worker,
+                **({"GPU": train.gpus_per_worker} if train.gpus_per_worker else {}),
+                **train.resources,
+            },
+        ),
+        run_config=ray.train.RunConfig(
+            name=arm,
+            storage_path=str(storage),
+            failure_config=ray.train.FailureConfig(max_failures=train.max_failures),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+        ),
+    )
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        fitted = pool.submit(trainer.fit)
+        while True:
+            try:
+                result = fitted.result(timeout=1.0)
+                break
+            except StillRunning:
+                for record in ray.get(log.drain.remote()):
+                    on_record(record)
+            except ray.train.TrainingFailedError as error:
+                raise _cause(error, arm) from error
+    for record in ray.get(log.drain.remote()):
+        on_record(record)
+    assert result.checkpoint is not None, "an arm reports a checkpoint at its end"
+    return Path(result.checkpoint.path)
+
+
+def _cause(error: Exception, arm: str) -> Exception:
+    """The user's own error if that is what a worker failed with, else one that names arm and worker."""
+    failures: dict[int, Exception] = getattr(error, "worker_failures", {})
+    for rank, failure in sorted(failures.items()):
+        inner = getattr(failure, "cause", None) or failure.__cause__ or failure
+        if isinstance(inner, UserError):
+            return inner
+        if isinstance(failure, UserError):
+            return failure
+        return RuntimeError(f"arm {arm}, training worker {rank}: {failure}")
+    return RuntimeError(f"arm {arm}: {error}")

@@ -1,0 +1,230 @@
+"""The driver: one run from settings to result, the loop over its arms.
+
+Consumes settings; produces the run's folder (result, report, models) and its MLflow runs. The only process
+that writes to MLflow.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+
+from saga_ray.config.home import output_home
+from saga_ray.config.settings import Settings
+from saga_ray.data import sources
+from saga_ray.data.plan import plan_for
+from saga_ray.data.stream import put_images
+from saga_ray.data.table import ImageTable
+from saga_ray.errors import UserError
+from saga_ray.models import supervisors
+from saga_ray.models.encoder import Encoder
+from saga_ray.models.supervisors.base import Supervisor
+from saga_ray.retrieval.embed import embed
+from saga_ray.retrieval.evaluation import evaluate_embeddings
+from saga_ray.rollout.pool import Pool, start_pool
+from saga_ray.tracking.mlflow import ArmRun, Tracker
+from saga_ray.train.arms import Arm, arm_settings, execution_order, needs_rollouts
+from saga_ray.train.checkpoint import ENCODER_FOLDER
+from saga_ray.train.cluster import alive_nodes, cluster, wait_for_resources
+from saga_ray.train.folder import RunFolder
+from saga_ray.train.gate import parity_gate
+from saga_ray.train.launch import launch
+from saga_ray.train.pages import write_run_report
+from saga_ray.train.progress import Progress
+from saga_ray.train.records import StepRecord, scalar_metrics
+from saga_ray.train.result import Result
+from saga_ray.train.summary import summarise, training_outcome
+from saga_ray.train.worker import ArmTask
+
+
+@dataclass(frozen=True)
+class Ready:
+    """All that a run needs before its first arm; made without side effects, so that bad input leaves nothing
+    behind.
+    """
+
+    table: ImageTable
+    supervisor: Supervisor
+    start: Encoder
+
+
+def prepare(settings: Settings) -> Ready:
+    """Load data and supervisor and see that they fit the settings."""
+    table = sources.load(settings.data, settings.seed)
+    supervisor = supervisors.load(settings.supervisor.path, settings.supervisor.precision)
+    start = Encoder.start_of(supervisor, settings.encoder)
+    if start.tower.image_size != settings.data.image_size:
+        raise UserError(
+            f"data.image_size={settings.data.image_size}, but the tower of supervisor "
+            f"{supervisor.name} reads {start.tower.image_size} pixels: set data.image_size={start.tower.image_size}"
+        )
+    if settings.distillation.weight > 0 and settings.distillation.layer >= supervisor.layers:
+        raise UserError(
+            f"distillation.layer={settings.distillation.layer}, but supervisor {supervisor.name} "
+            f"has layers 0 to {supervisor.layers - 1}"
+        )
+    plan_for(table.part("train"), settings.data, settings.seed)
+    return Ready(table, supervisor, start)
+
+
+def run(settings: Settings, output: Path, *, resume: bool = False) -> Result:
+    """Train and score every arm; returns what ``result.json`` holds. Raises `UserError` for what the user can
+    put right.
+    """
+    started = time.monotonic()
+    output = RunFolder.check(output, resume=resume)
+    ready = prepare(settings)
+    arms = execution_order(settings.arms)
+    rollouts = any(arm.trains and needs_rollouts(arm_settings(settings, arm)) for arm in arms)
+    with cluster(settings):
+        wait_for_resources(settings, rollouts=rollouts)
+        with (
+            Tracker.start(
+                settings, output_home(output), nodes=alive_nodes(), run_id=RunFolder.mlflow_run(output)
+            ) as tracker,
+            RunFolder.open(output, settings, resume=resume) as folder,
+            Progress([arm.name for arm in arms if arm.trains]) as progress,
+            _pool(settings, ready, progress) if rollouts else nullcontext() as pool,
+        ):
+            folder.note_mlflow_run(tracker.run_id)
+            tracker.tag({"saga.data_hash": ready.table.hash, "saga.folder": str(folder.path)})
+            trainer = ArmTrainer(settings, ready, folder, tracker, pool, progress)
+            for arm in arms:
+                if folder.finished(arm.name) is None:
+                    trainer.train_and_score(arm)
+            seconds = time.monotonic() - started
+            result = summarise(
+                settings, ready.table, {name: folder.finished(name) or {} for name in settings.arms}, seconds
+            )
+            result.write(folder.path)
+            write_run_report(folder, settings, ready.table, ready.supervisor.verdict_key, result)
+            tracker.log_test(result.model_dump(by_alias=True)["test"])
+            tracker.log_path(folder.result)
+            tracker.log_path(folder.report)
+    return result
+
+
+@contextmanager
+def _pool(settings: Settings, ready: Ready, progress: Progress) -> Iterator[Pool]:
+    """Rollout actors behind the parity gate."""
+    progress.say(f"starting {settings.rollout.actors} rollout actor(s) with {settings.rollout.engine}")
+    pool = start_pool(settings, ready.supervisor.folder, ready.supervisor.verdict_key)
+    try:
+        report = parity_gate(settings, ready.supervisor, ready.start, ready.table.part("train"), pool)
+        progress.say(
+            f"engine parity: {pool.engine_name} {pool.engine_version} and replay differ by "
+            f"{report.mean:.1e} a token on average, {report.largest:.1e} at most, over {report.tokens} tokens"
+        )
+        yield pool
+    finally:
+        pool.close()
+
+
+class ArmTrainer:
+    """Trains arms one after the other with the same data, start and rollout actors."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        ready: Ready,
+        folder: RunFolder,
+        tracker: Tracker,
+        pool: Pool | None,
+        progress: Progress,
+    ) -> None:
+        self.settings, self.ready, self.folder, self.tracker, self.pool, self.progress = (
+            settings,
+            ready,
+            folder,
+            tracker,
+            pool,
+            progress,
+        )
+        train = ready.table.part("train")
+        self.train_table, self.train_images = ray.put(train), put_images(train)
+        self.probe_table = ray.put(ready.table.part("validation"))
+        self.start_encoder = ray.put(ready.start)
+
+    def train_and_score(self, arm: Arm) -> None:
+        """Train the arm from the common start, embed the test classes with what came out, and keep both."""
+        settings = arm_settings(self.settings, arm)
+        with self.tracker.arm(arm.name, settings) as log:
+            model = self._train(arm, settings, log) if arm.trains else self._save_start()
+            encoder = Encoder.load(model)
+            test = self.ready.table.part("test")
+            z_ME, _ = embed(
+                test,
+                encoder,
+                settings.evaluation,
+                settings.data.image_size,
+                gpus=settings.train.gpus_per_worker,
+            )
+            outcome: dict[str, Any] = evaluate_embeddings(z_ME, test.labels, seed=settings.seed)
+            outcome |= training_outcome(
+                self.folder.steps(arm.name), self.pool if needs_rollouts(settings) and arm.trains else None
+            )
+            self.folder.finish(arm.name, model, outcome)
+            np.save(self.folder.embeddings(arm.name), z_ME.astype(np.float16))
+            log.log_model(
+                self.folder.model(arm.name),
+                image_size=settings.data.image_size,
+                embedding_size=encoder.pooler.embedding_size,
+            )
+        self.progress.say(
+            f"{arm.name}: R@1 {outcome['recall@1']:.1%}, MAP@R {outcome['map@r']:.1%} on the unseen classes"
+        )
+
+    def _save_start(self) -> Path:
+        model = self.folder.model("start")
+        model.parent.mkdir(parents=True, exist_ok=True)
+        self.ready.start.save(model)
+        return model
+
+    def _train(self, arm: Arm, settings: Settings, log: ArmRun) -> Path:
+        """The arm's training under Ray Train; its records go to disk, MLflow and the progress bar as they
+        come.
+        """
+        saga = self.folder.finished("saga")
+        budget_s = float(saga["seconds"]) if arm.same_seconds_as_saga and saga else None
+        if arm.same_seconds_as_saga and budget_s is None:
+            raise UserError("arm equal-compute needs the seconds of arm saga: add saga to arms")
+        batches = [record["micro_batches"] for record in self.folder.steps("saga")]
+        by_step = {record["step"]: record for record in self.folder.steps(arm.name)}
+        self.progress.begin(arm.name, settings.train.steps if budget_s is None else None, done=len(by_step))
+
+        def on_record(record: StepRecord) -> None:
+            by_step[record["step"]] = record
+            log.log_metrics(scalar_metrics(record), step=record["step"])
+            self.progress.update(record)
+            if (record["step"] + 1) % settings.train.checkpoint_every == 0:
+                self.folder.write_steps(arm.name, [by_step[step] for step in sorted(by_step)])
+
+        checkpoint = launch(
+            lambda actor: ArmTask(
+                arm=arm.name,
+                settings=settings,
+                train_table=self.train_table,
+                train_images=self.train_images,
+                probe_table=self.probe_table,
+                start_encoder=self.start_encoder,
+                client=self.pool.client() if self.pool and needs_rollouts(settings) else None,
+                record=(batches or None) if arm.same_batches_as_saga or arm.same_seconds_as_saga else None,
+                budget_s=budget_s,
+                log=actor,
+                dump_folder=self.folder.path / "dumps",
+            ),
+            settings,
+            self.folder.checkpoints,
+            arm.name,
+            on_record,
+        )
+        self.folder.write_steps(arm.name, [by_step[step] for step in sorted(by_step)])
+        self.progress.end()
+        return checkpoint / ENCODER_FOLDER

@@ -1,0 +1,391 @@
+"""One optimizer step of SAGA (paper section 3, design rules 2 to 5).
+
+Consumes micro-batches until K informative pairs are found, produces the summed gradient of all workers in
+``.grad``, and waits for the rollout client alone. Shape legend: B images of this worker's share of a
+micro-batch, N patch tokens, D width, E embedding.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from saga_ray.config.settings import Settings
+from saga_ray.data.batches import StreamedBatch
+from saga_ray.models.encoder import Encoder
+from saga_ray.rollout.client import RolloutClient, RoundOutcome
+from saga_ray.rollout.engine import PairRequest, completion_seed
+from saga_ray.rollout.groups import Group
+from saga_ray.train.gradients import ParameterBuffer, TokenBuffer, attention_parameters, cosine, square
+from saga_ray.train.teaching import AcceptedPair, Taught, Teacher
+from saga_ray.train.world import World
+
+
+class NonFiniteLoss(RuntimeError):
+    """A loss or gradient is no longer a number: the run stops before its next checkpoint."""
+
+
+@dataclass
+class StepResult:
+    """What a step did, summed over all workers; ``.grad`` of every parameter is set."""
+
+    step: int
+    micro_batches: list[int]
+    losses: dict[str, float]
+    gradients: dict[str, float]
+    rollouts: dict[str, float]
+    seconds: dict[str, float]
+    sample: tuple[StreamedBatch, Group, AcceptedPair] | None
+
+
+class Stopwatch:
+    """Seconds by part of a step."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+
+@dataclass
+class _Gathered:
+    """A step under way on this worker."""
+
+    batches: list[tuple[StreamedBatch, TokenBuffer]] = field(default_factory=list)
+    images: int = 0
+    metric_sum: float = 0.0
+    taught: Taught = field(default_factory=Taught)
+    outcomes: list[RoundOutcome] = field(default_factory=list)
+    sample: tuple[StreamedBatch, Group, AcceptedPair] | None = None
+
+
+class Step:
+    """The step of one worker; holds what stays the same from step to step."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        metric_loss: nn.Module,
+        teacher: Teacher | None,
+        client: RolloutClient | None,
+        settings: Settings,
+        world: World,
+        device: torch.device,
+    ) -> None:
+        assert (teacher is None) == (client is None), "rollouts need both a teacher and a client"
+        self.encoder, self.metric_loss = encoder, metric_loss
+        self.teacher, self.client = teacher, client
+        self.settings, self.world, self.device = settings, world, device
+
+    def run(
+        self, step: int, next_batch: Callable[[], StreamedBatch], rounds: int | None = None
+    ) -> StepResult:
+        """Gather the step's gradients. ``rounds`` fixes the number of micro-batches (arms that repeat another
+        arm's batches).
+        """
+        clock = Stopwatch()
+        gathered = _Gathered()
+        pooler_metric, pooler_distilled = (
+            ParameterBuffer(self.encoder.pooler),
+            ParameterBuffer(self.encoder.pooler),
+        )
+        proxies = ParameterBuffer(self.metric_loss)
+        grpo = self.settings.grpo
+        for round_number in range(rounds or (grpo.max_micro_batches if self.client else 1)):
+            with clock.part("data"):
+                batch = next_batch()
+            with clock.part("encode"):
+                buffer = self._encode(batch)
+            gathered.batches.append((batch, buffer))
+            if self.client:
+                with clock.part("submit"):
+                    self._ask(step, round_number, batch, buffer)
+            with clock.part("metric"):
+                self._metric(batch, buffer, pooler_metric, proxies, gathered)
+            if self.client:
+                self._learn_from_rollouts(
+                    step, round_number, batch, buffer, pooler_distilled, gathered, clock
+                )
+                if rounds is None and gathered.outcomes[-1].accepted_total >= grpo.informative_pairs:
+                    break
+        return self._finish(step, gathered, pooler_metric, pooler_distilled, proxies, clock)
+
+    def _encode(self, batch: StreamedBatch) -> TokenBuffer:
+        hold = self.settings.train.tower_graph == "hold"
+        with torch.enable_grad() if hold else torch.no_grad():
+            x_BND = self.encoder.tokens(self._images(batch)).float()
+        return TokenBuffer(x_BND.detach().requires_grad_(True), x_BND if hold else None)
+
+    def _images(self, batch: StreamedBatch) -> Tensor:
+        return torch.as_tensor(batch.images_BHWC).to(self.device, non_blocking=True)
+
+    def _ask(self, step: int, round_number: int, batch: StreamedBatch, buffer: TokenBuffer) -> None:
+        """Send this worker's pairs to the rollout actors; the supervisor answers while the metric loss is
+        computed.
+        """
+        assert self.teacher is not None and self.client is not None
+        pairs = batch.pairs
+        targets = self._targets(step, batch)
+        a, b = [pair.a_local for pair in pairs], [pair.b_local for pair in pairs]
+        tokens_BND = buffer.tokens_BND.detach()
+        style = self.settings.supervisor.prompt
+        prompts = self.teacher.supervisor.engine_prompts(tokens_BND[a], tokens_BND[b], style) if pairs else []
+        requests = [
+            PairRequest(
+                step=step,
+                round=round_number,
+                pair=pair.index,
+                same=targets[pair.index],
+                prompt=prompt,
+                seeds=tuple(
+                    completion_seed(self.settings.seed, step, round_number, pair.index, g)
+                    for g in range(self.settings.rollout.group_size)
+                ),
+                encoder_version=step,
+            )
+            for pair, prompt in zip(pairs, prompts, strict=True)
+        ]
+        self.client.submit(step, round_number, requests, [pair.index for pair in batch.all_pairs])
+
+    def _targets(self, step: int, batch: StreamedBatch) -> dict[int, bool]:
+        """What reward compares the verdict with: the truth, or (control) the truth of another pair of the
+        micro-batch.
+        """
+        same = [pair.same for pair in batch.all_pairs]
+        if self.settings.grpo.shuffle_targets:
+            order = np.random.default_rng([self.settings.seed & 0xFFFFFFFF, step, batch.id]).permutation(
+                len(same)
+            )
+            same = [same[index] for index in order]
+        return {pair.index: target for pair, target in zip(batch.all_pairs, same, strict=True)}
+
+    def _metric(
+        self,
+        batch: StreamedBatch,
+        buffer: TokenBuffer,
+        pooler_metric: ParameterBuffer,
+        proxies: ParameterBuffer,
+        gathered: _Gathered,
+    ) -> None:
+        """The metric loss of the whole micro-batch, weighted by its images; its gradient at this worker's
+        tokens and at the pooler.
+        """
+        images = len(batch.labels_all)
+        gathered.images += images
+        if self.settings.metric.weight == 0:
+            return
+        z_bE, _ = self.encoder.pooler(buffer.tokens_BND)
+        labels_B = torch.as_tensor(np.asarray(batch.labels_all), dtype=torch.long, device=self.device)
+        loss = self.metric_loss(self.world.gather(z_bE), labels_B)
+        gathered.metric_sum += float(loss.detach()) * images
+        inputs = [buffer.tokens_BND, *pooler_metric.parameters, *proxies.parameters]
+        gradients = torch.autograd.grad(loss, inputs, allow_unused=True)
+        buffer.metric_BND.add_(gradients[0], alpha=images)
+        pooler_metric.add(gradients[1 : 1 + len(pooler_metric.parameters)], images)
+        # All workers compute the whole batch's loss, so each has the proxies' whole gradient.
+        proxies.add(gradients[1 + len(pooler_metric.parameters) :], images / self.world.size)
+
+    def _learn_from_rollouts(
+        self,
+        step: int,
+        round_number: int,
+        batch: StreamedBatch,
+        buffer: TokenBuffer,
+        pooler_distilled: ParameterBuffer,
+        gathered: _Gathered,
+        clock: Stopwatch,
+    ) -> None:
+        """Replay accepted groups in plan order, as they are decided; others may still be being generated."""
+        assert self.teacher is not None and self.client is not None
+        place = {pair.index: pair for pair in batch.pairs}
+        accepted = self.client.accepted(step, round_number)
+        waiting: list[AcceptedPair] = []
+        ended = False
+        while not ended:
+            with clock.part("rollout"):
+                group = next(accepted, None)
+            ended = group is None
+            if group is not None:
+                pair = place[group.pair_index]
+                waiting.append(AcceptedPair(group, pair.a_local, pair.b_local, batch.id))
+                if gathered.sample is None:
+                    gathered.sample = (batch, group, waiting[-1])
+            if waiting and (ended or len(waiting) == self.settings.train.replay_pairs):
+                with clock.part("replay"):
+                    self.teacher.teach(
+                        waiting, buffer, self.encoder.pooler, pooler_distilled, gathered.taught, step=step
+                    )
+                waiting = []
+        with clock.part("rollout"):
+            gathered.outcomes.append(self.client.outcome(step, round_number))
+
+    def _finish(
+        self,
+        step: int,
+        gathered: _Gathered,
+        pooler_metric: ParameterBuffer,
+        pooler_distilled: ParameterBuffer,
+        proxies: ParameterBuffer,
+        clock: Stopwatch,
+    ) -> StepResult:
+        """Counts are known: scale, send the sum through the tower, add up over the workers."""
+        settings, taught = self.settings, gathered.taught
+        with clock.part("reduce"):
+            totals = self.world.sum_numbers(
+                [
+                    taught.objective_sum,
+                    taught.objective_count,
+                    taught.distillation_sum,
+                    taught.rewarded,
+                    float(taught.pairs),
+                    taught.mismatch_sum,
+                    taught.mismatch_tokens,
+                ]
+            )
+        objective_sum, objective_count, distillation_sum, rewarded, pairs, mismatch_sum, mismatch_tokens = (
+            totals
+        )
+        metric_scale = settings.metric.weight / gathered.images
+        objective_scale = settings.grpo.weight / max(objective_count, 1.0)
+        distillation_divisor = max(rewarded, 1.0) if settings.distillation.reduction == "mean" else 1.0
+        pooler_metric.scale_(metric_scale)
+        proxies.scale_(metric_scale)
+        pooler_distilled.scale_(settings.distillation.weight / distillation_divisor)
+        for _, buffer in gathered.batches:
+            buffer.metric_BND.mul_(metric_scale)
+            buffer.supervisor_BND.mul_(objective_scale)
+        with clock.part("tower"):
+            self._through_tower(gathered)
+        tower = [parameter for parameter in self.encoder.tower.parameters() if parameter.requires_grad]
+        with clock.part("reduce"):
+            at_tokens = self.world.sum_numbers(
+                [
+                    square(buffer.metric_BND for _, buffer in gathered.batches),
+                    square(buffer.supervisor_BND for _, buffer in gathered.batches),
+                    sum(
+                        float((buffer.metric_BND * buffer.supervisor_BND).sum(dtype=torch.float64))
+                        for _, buffer in gathered.batches
+                    ),
+                ]
+            )
+            tower_gradients = [parameter.grad for parameter in tower if parameter.grad is not None]
+            self.world.sum_(
+                [*tower_gradients, *pooler_metric.gradients, *pooler_distilled.gradients, *proxies.gradients]
+            )
+        gradients = self._gradient_readings(at_tokens, pooler_metric, pooler_distilled)
+        self._set_gradients(pooler_metric, pooler_distilled, proxies)
+        losses = {"metric": gathered.metric_sum / gathered.images}
+        if self.client:
+            losses["grpo"] = objective_sum / max(objective_count, 1.0)
+            losses["distillation"] = distillation_sum / distillation_divisor
+        losses["total"] = settings.metric.weight * losses["metric"] + (
+            settings.grpo.weight * losses["grpo"] + settings.distillation.weight * losses["distillation"]
+            if self.client
+            else 0.0
+        )
+        gradients["norm"] = self._clip(tower)
+        if not all(np.isfinite(value) for value in (*losses.values(), gradients["norm"])):
+            raise NonFiniteLoss(f"step {step}: losses {losses}, gradient norm {gradients['norm']}")
+        rollouts = (
+            self._rollout_readings(gathered, pairs, mismatch_sum / max(mismatch_tokens, 1.0))
+            if self.client
+            else {}
+        )
+        return StepResult(
+            step,
+            [batch.id for batch, _ in gathered.batches],
+            losses,
+            gradients,
+            rollouts,
+            clock.seconds,
+            gathered.sample,
+        )
+
+    def _through_tower(self, gathered: _Gathered) -> None:
+        """One backward through the tower a micro-batch, with the sum of the losses' gradients at its tokens."""
+        self.encoder.zero_grad(set_to_none=True)
+        for batch, buffer in gathered.batches:
+            x_BND = (
+                buffer.graph_BND
+                if buffer.graph_BND is not None
+                else self.encoder.tokens(self._images(batch)).float()
+            )
+            torch.autograd.backward(x_BND, buffer.metric_BND + buffer.supervisor_BND)
+            buffer.graph_BND = None
+
+    def _gradient_readings(
+        self, at_tokens: list[float], pooler_metric: ParameterBuffer, pooler_distilled: ParameterBuffer
+    ) -> dict[str, float]:
+        """Norms and cosines of the weighted losses: metric and GRPO at the tokens, metric and distillation at
+        q and W_k.
+        """
+        metric_square, supervisor_square, dot = at_tokens
+        attention = attention_parameters(self.encoder.pooler)
+        metric_vector, distilled_vector = pooler_metric.of(attention), pooler_distilled.of(attention)
+        pooler_squares = square([metric_vector]), square([distilled_vector])
+        return {
+            "tokens/metric": metric_square**0.5,
+            "tokens/grpo": supervisor_square**0.5,
+            "tokens/cosine": cosine(dot, metric_square, supervisor_square),
+            "attention/metric": pooler_squares[0] ** 0.5,
+            "attention/distillation": pooler_squares[1] ** 0.5,
+            "attention/cosine": cosine(
+                float((metric_vector.double() * distilled_vector.double()).sum()), *pooler_squares
+            ),
+        }
+
+    def _set_gradients(
+        self, pooler_metric: ParameterBuffer, pooler_distilled: ParameterBuffer, proxies: ParameterBuffer
+    ) -> None:
+        """A parameter that no loss of this run reaches keeps no gradient, so that weight decay leaves it
+        alone.
+        """
+        settings = self.settings
+        attention = {id(parameter) for parameter in attention_parameters(self.encoder.pooler)}
+        for parameter, metric, distilled in zip(
+            pooler_metric.parameters, pooler_metric.gradients, pooler_distilled.gradients, strict=True
+        ):
+            reached = settings.metric.weight > 0 or (
+                settings.distillation.weight > 0 and id(parameter) in attention
+            )
+            parameter.grad = metric + distilled if reached else None
+        for parameter, gradient in zip(proxies.parameters, proxies.gradients, strict=True):
+            parameter.grad = gradient if settings.metric.weight > 0 else None
+
+    def _clip(self, tower: list[nn.Parameter]) -> float:
+        """Clip tower and pooler together (paper: 1.0); the proxies have their own scale and are left alone."""
+        norm = torch.nn.utils.clip_grad_norm_(
+            [*tower, *self.encoder.pooler.parameters()], self.settings.optimizer.clip
+        )
+        return float(norm)
+
+    def _rollout_readings(self, gathered: _Gathered, pairs: float, mismatch: float) -> dict[str, float]:
+        outcomes = gathered.outcomes
+        completions = sum(outcome.completions for outcome in outcomes)
+        groups = sum(outcome.groups for outcome in outcomes)
+        return {
+            "requests": sum(outcome.requests for outcome in outcomes),
+            "groups": groups,
+            "informative": sum(outcome.informative for outcome in outcomes),
+            "informative_share": sum(outcome.informative for outcome in outcomes) / max(groups, 1),
+            "pairs_replayed": pairs,
+            "completions": completions,
+            "tokens": sum(outcome.tokens for outcome in outcomes),
+            "reward": sum(outcome.reward_sum for outcome in outcomes) / max(completions, 1),
+            "truncated": sum(outcome.truncated for outcome in outcomes),
+            "unparsable": sum(outcome.unparsable for outcome in outcomes),
+            "cancelled": sum(outcome.cancelled for outcome in outcomes),
+            "engine_mismatch": mismatch,
+        }

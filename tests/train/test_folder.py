@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from saga_ray.config.settings import Settings
+from saga_ray.errors import UserError
+from saga_ray.train.folder import LOCK, RunFolder
+
+
+def test_a_folder_with_something_in_it_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"not empty.*--output"):
+        RunFolder.check(tmp_path, resume=False)
+    assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_run_that_is_under_way_cannot_be_resumed(tmp_path: Path) -> None:
+    with (
+        RunFolder.open(tmp_path / "run", Settings(), resume=False) as folder,
+        pytest.raises(UserError, match=f"in use by process {os.getpid()}"),
+    ):
+        RunFolder.check(folder.path, resume=True)
+
+
+def test_a_run_whose_process_is_gone_can_be_resumed(tmp_path: Path) -> None:
+    with RunFolder.open(tmp_path / "run", Settings(seed=5), resume=False) as folder:
+        pass
+    (folder.path / LOCK).write_text("999999999")
+    with RunFolder.open(folder.path, Settings(seed=5), resume=True) as again:
+        assert RunFolder.settings_of(again.path).seed == 5
+
+
+def test_resuming_what_is_no_run_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no run to resume"):
+        RunFolder.check(tmp_path, resume=True)
+
+
+def test_an_arm_that_has_ended_keeps_its_model_and_outcome_and_drops_its_checkpoints(tmp_path: Path) -> None:
+    with RunFolder.open(tmp_path / "run", Settings(), resume=False) as folder:
+        checkpoint = folder.checkpoints / "saga" / "last" / "encoder"
+        checkpoint.mkdir(parents=True)
+        (checkpoint / "encoder.safetensors").write_text("weights")
+        assert folder.finished("saga") is None
+        folder.finish("saga", checkpoint, {"map@r": 0.5})
+        assert folder.finished("saga") == {"map@r": 0.5}
+        assert (folder.model("saga") / "encoder.safetensors").read_text() == "weights"
+        assert not (folder.checkpoints / "saga").exists()
+
+
+def test_step_records_come_back_as_they_were_written(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    records = [{"step": 0, "micro_batches": [0, 1]}, {"step": 1, "micro_batches": [2]}]
+    assert folder.steps("saga") == []
+    folder.write_steps("saga", records)
+    assert folder.steps("saga") == records
