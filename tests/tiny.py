@@ -20,6 +20,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from saga_ray.models import towers
 from saga_ray.models.supervisors.base import EnginePrompt, Supervisor
@@ -171,7 +172,10 @@ def tiny_supervisor(
     folder: Path | None = None, dtype: torch.dtype = torch.float32, layers: int = LAYERS
 ) -> TinySupervisor:
     """The tiny supervisor, always the same one; saved as one that ships where a folder is given."""
-    supervisor = TinySupervisor(folder or Path("unsaved"), _language_model(layers).to(dtype))
+    language_model = _language_model(layers).to(dtype)
+    if dtype == torch.float64:
+        _exact_norms(language_model)
+    supervisor = TinySupervisor(folder or Path("unsaved"), language_model)
     if folder is not None:
         supervisor.save(folder)
     return supervisor
@@ -231,6 +235,17 @@ def _language_model(layers: int) -> LlamaForCausalLM:
             for before in IDS[kind]:
                 head_VH[IDS[following], before] = 6.0
     return model
+
+
+def _exact_norms(module: nn.Module) -> None:
+    """Llama's norm rounds to float32 whatever its weights are; torch's does not."""
+    for name, child in module.named_children():
+        if isinstance(child, LlamaRMSNorm):
+            exact = nn.RMSNorm(child.weight.shape[0], eps=child.variance_epsilon, dtype=child.weight.dtype)
+            exact.load_state_dict(child.state_dict())
+            setattr(module, name, exact)
+        else:
+            _exact_norms(child)
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:
