@@ -146,3 +146,9 @@ def test_check_looks_at_the_split_that_training_would_use(tree: Path) -> None:
     assert set(counts.values()) == {0, 1}, (
         "a copy matters only where the seed puts the two classes on two sides"
     )
+
+
+def test_the_furniture_set_that_ships_is_clean() -> None:
+    report = check(DataSettings(source="furniture"), seed=1)
+    assert report.clean, report.to_text()
+    assert report.split_seed is None and set(report.split_images) == {"train", "extra", "validation", "test"}
