@@ -1,0 +1,96 @@
+"""Settings of `saga supervisor train`: how a pocket supervisor is made from a table of pictures with attribute columns.
+
+Defaults are those that made the supervisor that ships. Widths and rates are a measured recipe, not the paper's: it takes a
+pretrained model.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from saga_ray.config.settings import Count, Section, Share
+
+Rate = Annotated[float, Field(gt=0)]
+Amount = Annotated[float, Field(ge=0)]
+
+
+class AlignmentSettings(Section):
+    """One training of a pocket supervisor."""
+
+    seed: int = Field(1, description="seed of weights, views, pairs and samples")
+    name: str | None = Field(None, description="name of the supervisor; none: that of its folder")
+    tower: str = Field(
+        "furniture-pocket", description="supervisor whose tower is used, by name or folder; it stays frozen"
+    )
+    vocabulary: str | None = Field(
+        None,
+        description="name or file of a vocabulary, for the names of the answer's keys; "
+        "none: the one named like the data set, else a plain one",
+    )
+    width: Count = Field(256, description="width of the language model")
+    layers: Count = Field(4, description="layers of the language model")
+    heads: Count = Field(4, description="attention heads")
+    hidden: Count = Field(512, description="inner width of its SwiGLU")
+    rope_base: Rate = Field(1000.0, description="base of the rotary positions")
+    steps: Count = Field(1500, description="optimizer steps")
+    pairs_per_step: Annotated[int, Field(ge=4, multiple_of=4)] = Field(
+        40, description="pairs of a step: half same, a quarter different, a quarter different and hard"
+    )
+    hard_column: str | None = Field(
+        None,
+        description="different pairs are hard where their classes agree on this attribute; none: the first attribute",
+    )
+    rate: Rate = Field(1.5e-3, description="AdamW's largest rate; cosine to zero after the warm-up")
+    warmup_share: Share = Field(0.05, description="share of the steps with a linearly rising rate")
+    weight_decay: Amount = Field(0.1, description="AdamW's weight decay, on matrices")
+    clip: Rate = Field(1.0, description="largest gradient norm")
+    verdict_weight: Rate = Field(
+        3.0, description="weight of the verdict among the answer's tokens, each of weight 1"
+    )
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.05, description="label smoothing over an attribute's values"
+    )
+    own_answers: Share = Field(
+        0.75,
+        description="share of the steps in which the context holds the model's own sampled answer while the targets stay "
+        "true, so that the verdict learns to look at the pictures and not at the description alone",
+    )
+    generic_every: Annotated[int, Field(ge=2)] = Field(
+        4, description="every so many steps the generic style is trained"
+    )
+    views: Count = Field(
+        6,
+        description="augmented views of a picture whose tokens are computed beforehand, besides the plain one",
+    )
+    bank_gib: Rate = Field(
+        2.0,
+        description="memory for these tokens, in GiB; fewer views, then fewer pictures, where it is short",
+    )
+    crop_scale: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.6, description="smallest share of its area that a view keeps"
+    )
+    channel_noise: Amount = Field(
+        0.15, description="spread of a random factor for each token channel, one for a pair"
+    )
+    channel_drop: Share = Field(
+        0.1, description="share of the token channels that are dropped, the same for a pair"
+    )
+    token_noise: Amount = Field(
+        0.1, description="spread of noise on each token, in units of the tokens' own spread"
+    )
+    check_every: Count = Field(
+        250, description="steps between two looks at the validation classes; the best is kept"
+    )
+    check_pairs: Annotated[int, Field(ge=8, multiple_of=2)] = Field(
+        400, description="random and hard pairs of such a look, each"
+    )
+    bfloat16: bool = Field(False, description="mixed precision; faster where the processor has it")
+    threads: Count = Field(1, description="arithmetic threads")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> AlignmentSettings:
+        if self.width % (2 * self.heads):
+            raise ValueError(f"width={self.width} must be a multiple of 2 x heads={self.heads}")
+        return self

@@ -1,0 +1,132 @@
+"""The model card of a trained supervisor: what it is, what it learned from, how good it is."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import TYPE_CHECKING
+
+from saga_ray.config.alignment import AlignmentSettings
+from saga_ray.data.table import ImageTable
+from saga_ray.models.supervisors.pocket import Pocket
+from saga_ray.train.alignment.evaluate import SupervisorScores
+
+if TYPE_CHECKING:
+    from saga_ray.train.alignment.job import AlignmentReport
+
+PARTS = {
+    "learned": "classes it learned from",
+    "validation": "validation classes (unseen; weights chosen here)",
+    "test": "test classes (unseen; looked at once)",
+}
+
+ROWS = {
+    "verdict, random pairs": "verdict_random",
+    "verdict, hard pairs": "verdict_hard",
+    "verdict, random pairs, generic style": "generic_random",
+    "verdict, hard pairs, generic style": "generic_hard",
+    "verdict, pictures exchanged": "verdict_exchanged",
+    "verdict, pictures zeroed": "verdict_zeroed",
+    "valid answers": "valid",
+    "attributes, mean": "attributes_mean",
+    "always the commonest value, mean": "commonest_mean",
+    "informative groups, temperature 1": "informative_at_1",
+    "informative groups, temperature 0.7, top-p 0.95": "informative_at_0_7",
+}
+
+INTRODUCTION = """\
+A pocket supervisor: a small Llama-type language model that reads the image tokens of two pictures through a
+projector, describes both, sums up their differences and says whether they show the same class. It stays
+frozen when it teaches an encoder. Load it with `saga_ray.models.supervisors.load`; `language_model/` alone
+is an ordinary Hugging Face causal language model. It knows nothing but pictures like those it learned from.
+
+- **Size**: {parameters:,} parameters in language model and projector, {megabytes:.1f} MB with the tower;
+  {layers} layers, width {width}, {heads} heads, vocabulary of {words:,}; weights float16.
+- **Prompt and answer**: {prompt} tokens, answered with {answer} that join to JSON with the keys
+  `{item}_1`, `{item}_2`, `differences`, `{verdict}`.
+- **Attributes** (values): {attributes}.
+"""
+
+TRAINING = """\
+## Learned from
+
+`{data}` (data set hash `{data_hash}`): {pictures:,} pictures of the {classes:,} classes of its parts
+`train` and `extra`, never of `validation` or `test`. SHA-256 of the sorted list of these classes:
+`{classes_hash}`. The tokenizer also knows the words of all class names; nothing else was taken from the
+other classes.
+
+## Recipe
+
+{date}. Tower frozen. {steps:,} steps of {pairs} pairs (half same, a quarter different, a quarter different
+and alike in {hard}); AdamW {rate:g} with cosine, weight decay {decay:g}; verdict weight {verdict_weight:g},
+label smoothing {smoothing:g} over an attribute's values; own sampled answers as context in {own:.0%} of the
+steps; every {generic}th step in the generic style; {views} augmented views, noise on tokens and channels.
+Seed {seed}, {minutes:.0f} minutes on {threads} thread(s). The weights are those of step {chosen:,}, best on
+validation.
+"""
+
+READING = """\
+{count} random pairs and as many hard ones (different classes that agree on {hard}) in each column, half of
+them same; likeliest answers. Guessing is right half the time. *Exchanged*: each pair is shown another pair's
+pictures. *Zeroed*: all image tokens are zero. *Informative*: groups of 8 sampled answers that hold right and
+wrong verdicts, from which GRPO can learn.
+"""
+
+
+def model_card(
+    report: AlignmentReport, supervisor: Pocket, table: ImageTable, settings: AlignmentSettings, command: str
+) -> str:
+    """The card as Markdown."""
+    scheme, config = supervisor.scheme, supervisor.language_model.config
+    hard = settings.hard_column or next(iter(scheme.attributes))
+    scored = {title: scores for part, title in PARTS.items() if (scores := getattr(report, part)) is not None}
+    introduction = INTRODUCTION.format(
+        parameters=report.parameters,
+        megabytes=report.bytes / 1e6,
+        layers=config.num_hidden_layers,
+        width=config.hidden_size,
+        heads=config.num_attention_heads,
+        words=config.vocab_size,
+        prompt=supervisor.image_spans("attributes")[1].stop + 1,
+        answer=scheme.answer_length,
+        item=scheme.item,
+        verdict=scheme.verdict_key,
+        attributes=", ".join(f"{name} ({len(values)})" for name, values in scheme.attributes.items()),
+    )
+    training = TRAINING.format(
+        data=table.name,
+        data_hash=table.hash,
+        pictures=report.pictures,
+        classes=report.classes,
+        classes_hash=report.classes_hash,
+        date=date.today().isoformat(),
+        steps=settings.steps,
+        pairs=settings.pairs_per_step,
+        hard=hard,
+        rate=settings.rate,
+        decay=settings.weight_decay,
+        verdict_weight=settings.verdict_weight,
+        smoothing=settings.label_smoothing,
+        own=settings.own_answers,
+        generic=settings.generic_every,
+        views=settings.views,
+        seed=settings.seed,
+        minutes=report.seconds / 60,
+        threads=settings.threads,
+        chosen=report.chosen_step,
+    )
+    parts = [f"# {supervisor.name}\n", introduction, training]
+    if command:
+        parts.append(f"```\n{command}\n```\n")
+    parts += ["## Measured\n", _table(scored), READING.format(count=report.learned.pairs, hard=hard)]
+    return "\n".join(parts)
+
+
+def _table(scored: dict[str, SupervisorScores]) -> str:
+    lines = ["| % | " + " | ".join(scored) + " |", "|---" * (len(scored) + 1) + "|"]
+    for title, field in ROWS.items():
+        cells = [f"{100 * getattr(scores, field):.1f}" for scores in scored.values()]
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    for name in next(iter(scored.values())).attributes:
+        cells = [f"{100 * s.attributes[name]:.1f} ({100 * s.commonest[name]:.1f})" for s in scored.values()]
+        lines.append(f"| {name} (commonest value) | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"

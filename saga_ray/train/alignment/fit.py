@@ -1,0 +1,197 @@
+"""The training loop of a pocket supervisor: cross entropy on true answers about pairs of pictures, tower
+frozen.
+
+One step: pairs, half same and half different (half of these hard); their tokens from the bank, disturbed;
+the true answer as target. The context is the model's own sampled answer in most steps, so the verdict
+cannot lean on a description that is always right. Every few steps the generic style is trained instead.
+Consumes the bank; produces weights; waits for nothing.
+
+Legend: P pairs, N patch tokens, D token width, T answer length, L prompt length, H width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from saga_ray.config.alignment import AlignmentSettings
+from saga_ray.models.supervisors.pocket import Pocket
+from saga_ray.train.alignment.answers import AnswerKey, Slots, own_context
+from saga_ray.train.alignment.bank import TokenBank
+from saga_ray.train.alignment.pairs import Pairs, PairSampler
+
+
+@dataclass(frozen=True)
+class Check:
+    """A look at the validation classes."""
+
+    step: int
+    loss: float
+    """Mean training loss since the look before."""
+    score: float
+    """What the best weights are chosen by: the mean verdict accuracy on random and on hard pairs."""
+
+
+def fit(
+    supervisor: Pocket,
+    bank: TokenBank,
+    sampler: PairSampler,
+    key: AnswerKey,
+    settings: AlignmentSettings,
+    score: Callable[[], float] | None,
+    say: Callable[[str], None],
+) -> list[Check]:
+    """Train `supervisor` in place and leave the weights in it that `score` liked best (none: the last).
+
+    Raises:
+        FloatingPointError: the loss is not finite.
+    """
+    rng = np.random.default_rng([settings.seed, 1])
+    generator = torch.Generator().manual_seed(settings.seed)
+    optimizer = _optimizer(supervisor, settings)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    checks: list[Check] = []
+    best: dict[str, Tensor] = {}
+    losses: list[float] = []
+    for step in range(settings.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = settings.rate * _schedule(step, settings)
+        pairs = _draw(sampler, settings.pairs_per_step, rng)
+        x_a_PND, x_b_PND = _tokens(bank, pairs, settings, rng, generator)
+        generic = step % settings.generic_every == settings.generic_every - 1
+        own = rng.random() < settings.own_answers
+        with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
+            loss = alignment_loss(
+                supervisor, key, pairs, x_a_PND, x_b_PND, "generic" if generic else "attributes",
+                own=own, settings=settings, generator=generator,
+            )  # fmt: skip
+        if not math.isfinite(float(loss.detach())):
+            raise FloatingPointError(f"the loss of step {step} is {float(loss.detach())}")
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(parameters, settings.clip)
+        optimizer.step()
+        losses.append(float(loss.detach()))
+        done = step + 1
+        if done % settings.check_every == 0 or done == settings.steps:
+            checks.append(Check(done, float(np.mean(losses)), score() if score else math.nan))
+            losses.clear()
+            loss_now, verdicts = checks[-1].loss, checks[-1].score
+            say(f"step {done}/{settings.steps}: loss {loss_now:.3f}, validation verdicts {verdicts:.3f}")
+            if chosen(checks) is checks[-1]:
+                best = {name: value.clone() for name, value in supervisor.state_dict().items()}
+    if best:
+        supervisor.load_state_dict(best)
+    return checks
+
+
+def chosen(checks: Sequence[Check]) -> Check:
+    """The look whose weights are kept: the last of the best, or the last where there was nothing to score."""
+    return max(checks, key=lambda check: (-math.inf if math.isnan(check.score) else check.score, check.step))
+
+
+def alignment_loss(
+    supervisor: Pocket,
+    key: AnswerKey,
+    pairs: Pairs,
+    x_a_PND: Tensor,
+    x_b_PND: Tensor,
+    style: str,
+    *,
+    own: bool,
+    settings: AlignmentSettings,
+    generator: torch.Generator,
+) -> Tensor:
+    """Weighted mean cross entropy of the true answers; `own`: in the context of the model's own ones."""
+    slots = key.slots(style)
+    target_PT = key.answers(pairs, style)
+    prompt_PLH = supervisor.prompt_embeddings(x_a_PND, x_b_PND, style)
+    context_PT = target_PT[:, :-1]
+    if own:
+        sampled = own_context(supervisor, prompt_PLH, slots, generator)
+        context_PT = torch.cat([sampled, target_PT[:, sampled.shape[1] : -1]], dim=1)
+    words = supervisor.language_model.get_input_embeddings()
+    embeddings = torch.cat([prompt_PLH, words(context_PT).to(prompt_PLH.dtype)], dim=1)
+    hidden = supervisor.language_model.model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
+    logits_PTV = supervisor.language_model.lm_head(hidden[:, prompt_PLH.shape[1] - 1 :])
+    loss_PT = _smoothed(logits_PTV.float().log_softmax(-1), target_PT, slots, settings.label_smoothing)
+    weight_T = torch.ones(len(slots))
+    weight_T[-2] = settings.verdict_weight
+    return (loss_PT * weight_T).sum() / (len(pairs) * weight_T.sum())
+
+
+def _smoothed(logp_PTV: Tensor, target_PT: Tensor, slots: Slots, smoothing: float) -> Tensor:
+    """Cross entropy; where several descriptions may stand, a share of the target is spread over them.
+
+    Only over them: spread over the whole vocabulary it would teach broken answers.
+    """
+    loss_PT = -logp_PTV.gather(-1, target_PT[..., None])[..., 0]
+    if smoothing == 0:
+        return loss_PT
+    columns = []
+    for place, slot in enumerate(slots):
+        column_P = loss_PT[:, place]
+        if len(slot) > 1 and place < len(slots) - 2:  # the verdict is not smoothed
+            column_P = (1 - smoothing) * column_P - smoothing * logp_PTV[
+                :, place, slot.start : slot.stop
+            ].mean(-1)
+        columns.append(column_P)
+    return torch.stack(columns, dim=1)
+
+
+def _draw(sampler: PairSampler, count: int, rng: np.random.Generator) -> Pairs:
+    quarter = count // 4
+    return sampler.same(2 * quarter, rng) + sampler.different(quarter, rng) + sampler.hard(quarter, rng)
+
+
+def _tokens(
+    bank: TokenBank,
+    pairs: Pairs,
+    settings: AlignmentSettings,
+    rng: np.random.Generator,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """Both pictures' tokens in random views, disturbed so that single channels cannot be learned by heart.
+
+    Factor and drop of a channel are the same for both pictures of a pair: what is equal stays equal.
+    """
+    x_a_PND, x_b_PND = (
+        bank.take(rows, rng.integers(0, bank.views, len(rows))) for rows in (pairs.a, pairs.b)
+    )
+    count, _, width = x_a_PND.shape
+    factor_P1D = (1 + settings.channel_noise * torch.randn(count, 1, width, generator=generator)).clamp(min=0)
+    factor_P1D *= torch.rand(count, 1, width, generator=generator) >= settings.channel_drop
+    spread = float(x_a_PND.std())
+    disturbed = []
+    for x_PND in (x_a_PND, x_b_PND):
+        noise_PND = torch.randn(x_PND.shape, generator=generator) * (settings.token_noise * spread)
+        disturbed.append((x_PND + noise_PND) * factor_P1D)
+    return disturbed[0], disturbed[1]
+
+
+def _optimizer(supervisor: Pocket, settings: AlignmentSettings) -> torch.optim.AdamW:
+    """AdamW whose decay spares vectors and embeddings."""
+    words = supervisor.language_model.get_input_embeddings().weight
+    trained = [parameter for parameter in supervisor.parameters() if parameter.requires_grad]
+    matrices = [parameter for parameter in trained if parameter.ndim == 2 and parameter is not words]
+    others = [parameter for parameter in trained if parameter.ndim != 2 or parameter is words]
+    return torch.optim.AdamW(
+        [
+            {"params": matrices, "weight_decay": settings.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ],
+        lr=settings.rate,
+        betas=(0.9, 0.98),
+    )
+
+
+def _schedule(step: int, settings: AlignmentSettings) -> float:
+    warmup = max(1, round(settings.warmup_share * settings.steps))
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, settings.steps - warmup)))

@@ -1,0 +1,304 @@
+"""`saga supervisor train`: from a table with attribute columns to a pocket supervisor in a folder.
+
+The classes of the parts `train` and `extra` are learned from, `validation` chooses among the weights seen
+on the way, `test` is looked at once at the end, for the model card. The tower is frozen throughout.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+
+from saga_ray.config.alignment import AlignmentSettings
+from saga_ray.data.table import ImageTable
+from saga_ray.errors import UserError
+from saga_ray.models import supervisors, towers
+from saga_ray.models.supervisors._pocket_scheme import AnswerScheme
+from saga_ray.models.supervisors._pocket_tokenizer import build_tokenizer
+from saga_ray.models.supervisors.pocket import Pocket, Projector
+from saga_ray.models.supervisors.pocket import load as load_pocket
+from saga_ray.models.towers import Tower
+from saga_ray.prompts import vocabulary as vocabularies
+from saga_ray.prompts.vocabulary import Vocabulary
+from saga_ray.train.alignment.answers import AnswerKey
+from saga_ray.train.alignment.bank import TokenBank, fill_bank, rows_that_fit
+from saga_ray.train.alignment.card import model_card
+from saga_ray.train.alignment.evaluate import (
+    SupervisorScores,
+    evaluate_supervisor,
+    has_pairs,
+    part_sampler,
+    verdict_accuracy,
+)
+from saga_ray.train.alignment.fit import Check, chosen, fit
+from saga_ray.train.alignment.start import start_weights
+
+LEARNED_FROM = ("train", "extra")
+UNKNOWN_VALUE = "unknown"
+"""Stands where a table leaves an attribute empty."""
+MAX_VALUES = 500
+"""A column with more values than this is free text, not an attribute."""
+
+
+@dataclass(frozen=True)
+class AlignmentReport:
+    """What a training made. Scores are None for parts that the table has no pairs of."""
+
+    folder: Path
+    pictures: int
+    classes: int
+    classes_hash: str
+    """SHA-256 over the sorted names of the classes that were learned from."""
+    parameters: int
+    """Of language model and projector."""
+    bytes: int
+    """Of the whole folder."""
+    seconds: float
+    chosen_step: int
+    """Steps after which the kept weights were seen."""
+    checks: list[Check]
+    learned: SupervisorScores
+    validation: SupervisorScores | None
+    test: SupervisorScores | None
+
+
+def train_supervisor(
+    table: ImageTable,
+    attributes: Sequence[str],
+    output: Path,
+    settings: AlignmentSettings,
+    say: Callable[[str], None] = print,
+    command: str = "",
+) -> AlignmentReport:
+    """Train a pocket supervisor on a table and write it to the new folder `output`.
+
+    Raises:
+        UserError: a column is missing, is free text or does not fit the vocabulary; there are too few
+        classes or pictures; or
+            `output` exists.
+    """
+    started = time.monotonic()
+    if output.exists():
+        raise UserError(f"The output folder {output} exists; name one that does not.")
+    vocabulary = _vocabulary(table, attributes, settings)
+    learned = _part(table, attributes, *LEARNED_FROM)
+    validation, test = _part(table, attributes, "validation"), _part(table, attributes, "test")
+    assert set(np.unique(learned.split)) <= set(LEARNED_FROM)
+    assert not set(learned.classes) & {*validation.classes, *test.classes}, "a class is in two parts"
+    tower_folder = _tower_folder(settings.tower)
+    tower = towers.load(tower_folder).eval()
+    torch.manual_seed(settings.seed)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(settings.threads)
+    try:
+        supervisor = _fresh(output, vocabulary, learned, table, tower, settings)
+        sampler = part_sampler(supervisor, learned, settings.hard_column)
+        say(f"{len(learned)} pictures of {len(learned.classes)} classes; computing their tokens")
+        bank = _bank(tower, learned, settings)
+        say(f"{bank.views} views of {len(bank.place)} pictures after {time.monotonic() - started:.0f} s")
+        start_weights(supervisor, bank.tokens_VSND[0], torch.Generator().manual_seed(settings.seed))
+        score = _validation_score(supervisor, validation, tower, settings)
+        checks = fit(
+            supervisor, bank, sampler, AnswerKey(supervisor, learned.attributes), settings, score, say
+        )
+        unfinished = output.with_name(f".{output.name}.unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        try:
+            report = _store(
+                supervisor, unfinished, learned, validation, test, table, checks, tower_folder, settings
+            )
+            report = replace(report, folder=output, seconds=time.monotonic() - started)
+            (unfinished / "README.md").write_text(
+                model_card(report, supervisor, table, settings, command), "utf-8"
+            )
+            os.replace(unfinished, output)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        return report
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _vocabulary(table: ImageTable, attributes: Sequence[str], settings: AlignmentSettings) -> Vocabulary:
+    if not attributes:
+        raise UserError("A supervisor needs attributes to describe pictures with: name at least one column.")
+    if settings.vocabulary is not None:
+        return vocabularies.load(settings.vocabulary).restrict(attributes)
+    if table.name in vocabularies.names():
+        return vocabularies.load(table.name).restrict(attributes)
+    return vocabularies.plain(table.name, attributes)
+
+
+def _part(table: ImageTable, attributes: Sequence[str], *splits: str) -> ImageTable:
+    """A part of the table with the named columns alone, their empty values named."""
+    for name in attributes:
+        if name not in table.attributes:
+            close = get_close_matches(name, table.attributes, n=1)
+            hint = (
+                f"did you mean {close[0]!r}" if close else f"it has {', '.join(table.attributes) or 'none'}"
+            )
+            raise UserError(f"{table.name} has no attribute column {name!r}; {hint}.")
+    part = table.part(*splits)
+    columns = {name: [value or UNKNOWN_VALUE for value in part.attributes[name]] for name in attributes}
+    return replace(part, attributes=columns)
+
+
+def _tower_folder(name: str) -> Path:
+    """A folder that holds a tower itself, or the tower of a supervisor."""
+    for folder in (Path(name).expanduser(), supervisors.SHIPPED / name / "tower"):
+        if (folder / "tower.json").is_file():
+            return folder
+    return supervisors.find(name) / "tower"
+
+
+def _fresh(
+    output: Path,
+    vocabulary: Vocabulary,
+    learned: ImageTable,
+    table: ImageTable,
+    tower: Tower,
+    settings: AlignmentSettings,
+) -> Pocket:
+    """A supervisor with random weights whose tokenizer fits the table."""
+    values = {name: tuple(sorted(set(column))) for name, column in learned.attributes.items()}
+    for name, own in values.items():
+        if len(own) > MAX_VALUES:
+            raise UserError(
+                f"The column {name!r} of {table.name} has {len(own)} different values, which is free text "
+                f"and no attribute; name a column with at most {MAX_VALUES}."
+            )
+    scheme = AnswerScheme(item=vocabulary.item, verdict_key=vocabulary.verdict_key, attributes=values)
+    # Words alone, of all classes: captions and instructions may name them. Nothing is learned from them here.
+    tokenizer = build_tokenizer(scheme, table.classes)
+    prompt = 2 * tower.tokens_per_image + 3
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=settings.width,
+        intermediate_size=settings.hidden,
+        num_hidden_layers=settings.layers,
+        num_attention_heads=settings.heads,
+        num_key_value_heads=settings.heads,
+        max_position_embeddings=max(256, prompt + scheme.answer_length + 2),
+        rope_parameters={"rope_type": "default", "rope_theta": settings.rope_base},
+        tie_word_embeddings=False,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    language_model = LlamaForCausalLM(config)  # type: ignore[no-untyped-call]
+    language_model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    projector = Projector(tower.token_width, settings.width, tower.tokens_per_image)
+    torch.nn.init.normal_(projector.positions, std=0.02)
+    return Pocket(output, settings.name or output.name, scheme, tokenizer, language_model, projector)
+
+
+def _bank(tower: Tower, learned: ImageTable, settings: AlignmentSettings) -> TokenBank:
+    """As many views as fit into the memory that is allowed; fewer pictures of each class where not even one
+    view does."""
+    picture = tower.tokens_per_image * tower.token_width * 2
+    most = int(settings.bank_gib * 2**30) // picture
+    rows = rows_that_fit(learned.labels, most, settings.seed)
+    views = min(settings.views, most // len(rows) - 1)
+    return fill_bank(
+        tower, learned, rows, views=max(0, views), crop_scale=settings.crop_scale, seed=settings.seed
+    )
+
+
+def _validation_score(
+    supervisor: Pocket, validation: ImageTable, tower: Tower, settings: AlignmentSettings
+) -> Callable[[], float] | None:
+    """Mean verdict accuracy on fixed random and hard pairs of the validation classes; None where there are
+    no pairs."""
+    if not has_pairs(validation):
+        return None
+    rng = np.random.default_rng([settings.seed, 3])
+    sampler = part_sampler(supervisor, validation, settings.hard_column)
+    kinds = [sampler.balanced(settings.check_pairs, rng, hard=hard) for hard in (False, True)]
+    bank = fill_bank(
+        tower, validation, np.concatenate([rows for pairs in kinds for rows in (pairs.a, pairs.b)])
+    )
+
+    def score() -> float:
+        return float(
+            np.mean(
+                [
+                    verdict_accuracy(
+                        supervisor,
+                        bank.take(pairs.a),
+                        bank.take(pairs.b),
+                        torch.from_numpy(pairs.same),
+                        "attributes",
+                    )
+                    for pairs in kinds
+                ]
+            )
+        )
+
+    return score
+
+
+def _store(
+    supervisor: Pocket,
+    folder: Path,
+    learned: ImageTable,
+    validation: ImageTable,
+    test: ImageTable,
+    table: ImageTable,
+    checks: list[Check],
+    tower_folder: Path,
+    settings: AlignmentSettings,
+) -> AlignmentReport:
+    """Write the weights, read them again as they will be used, and measure those."""
+    supervisor.save(folder, tower_folder)
+    stored = load_pocket(folder, "float32")
+    scores = {
+        name: evaluate_supervisor(stored, part, settings.seed, pairs=settings.check_pairs)
+        if has_pairs(part)
+        else None
+        for name, part in (("learned", learned), ("validation", validation), ("test", test))
+    }
+    learned_scores = scores["learned"]
+    assert learned_scores is not None
+    names = hashlib.sha256("\n".join(sorted(learned.classes)).encode()).hexdigest()
+    numbers = {
+        "training": {
+            "data": table.name,
+            "data_hash": table.hash,
+            "pictures": len(learned),
+            "classes": len(learned.classes),
+            "classes_hash": names,
+            "settings": settings.model_dump(),
+            "checks": [vars(check) for check in checks],
+        },
+        "scores": {name: score.to_json() for name, score in scores.items() if score is not None},
+    }
+    supervisor.describe(folder, numbers)
+    return AlignmentReport(
+        folder=folder,
+        pictures=len(learned),
+        classes=len(learned.classes),
+        classes_hash=names,
+        parameters=sum(parameter.numel() for parameter in stored.parameters()),
+        bytes=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
+        seconds=0.0,
+        chosen_step=chosen(checks).step,
+        checks=checks,
+        learned=learned_scores,
+        validation=scores["validation"],
+        test=scores["test"],
+    )
