@@ -46,10 +46,10 @@ class Encoder(nn.Module):
         return cls(tower, pooler, settings.precision)
 
     def tokens(self, images_BHWC: Tensor) -> Tensor:
-        """The tower's tokens x_BND, where all losses meet."""
+        """The tower's tokens x_BND in the pooler's precision, where all losses meet."""
         with torch.autocast(images_BHWC.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             x_BND: Tensor = self.tower(images_BHWC)
-        return x_BND
+        return x_BND.to(self.pooler.linear.weight.dtype)
 
     def forward(self, images_BHWC: Tensor) -> Tensor:
         """L2-normalised embeddings z_BE of uint8 RGB pictures."""

@@ -28,7 +28,7 @@ class Tower(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, images_BHWC: Tensor) -> Tensor:
-        """Tokens x_BND (float32) of uint8 RGB pictures, row by row from the top left."""
+        """Tokens x_BND of uint8 RGB pictures, row by row from the top left."""
 
     @abstractmethod
     def config(self) -> dict[str, int]:

@@ -52,8 +52,7 @@ def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, groups
 
 
 class InvertedBottleneck(nn.Module):
-    """Widen each pixel, convolve each channel by itself, narrow again; added to its input where the shapes
-    agree."""
+    """Widen each pixel, convolve each channel by itself, narrow again; added to the input if shapes agree."""
 
     def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -71,8 +70,7 @@ class InvertedBottleneck(nn.Module):
 
 
 class EfficientNetLite0(Tower):
-    """Tokens are the 1,280-channel map of the last convolution, one every 32 pixels, before any pooling; no
-    classifier."""
+    """Tokens are the 1,280-channel map of the last convolution, one every 32 pixels; no classifier."""
 
     name = "efficientnet_lite0"
     token_width = TOKEN_WIDTH
@@ -104,7 +102,7 @@ class EfficientNetLite0(Tower):
         pixels_BHWC = images_BHWC.flip(1, 2).to(self.stem.weight.dtype).sub_(PIXEL_MEAN).div_(PIXEL_SCALE)
         x_BCHW = functional.relu6(self.stem(pixels_BHWC.permute(0, 3, 1, 2)), inplace=True)
         x_BCHW = functional.relu6(self.head(self.blocks(x_BCHW)), inplace=True)
-        return x_BCHW.flatten(2).transpose(1, 2).flip(1).to(self.stem.weight.dtype)
+        return x_BCHW.flatten(2).transpose(1, 2).flip(1)
 
     def config(self) -> dict[str, int]:
         """Arguments of ``build``."""
