@@ -120,6 +120,6 @@ class ReportData:
     attention: Sequence[Attended] | Omitted
     rollouts: Sequence[Rollout] | Omitted
     settings: Mapping[str, str]
-    """``section.field`` -> text."""
+    """``section.field`` -> text, as ``tracking.parameters`` makes it (without passwords)."""
     defaults: Mapping[str, str]
     """The same of a run without any changes, to tell what was changed."""

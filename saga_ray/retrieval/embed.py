@@ -1,0 +1,165 @@
+"""Embeds the pictures of a table: streamed through Ray Data, or in this process where there are few.
+
+Tasks decode on CPUs, actors hold the encoder; order is kept. Legend: B batch, M pictures, E embedding,
+N patch tokens.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import ray.data
+import torch
+from numpy.typing import NDArray
+from ray.data.exceptions import ExecutionTimeoutError
+
+from saga_ray.config.settings import EvaluationSettings
+from saga_ray.data.table import ImageTable
+from saga_ray.errors import UserError
+from saga_ray.models.encoder import Encoder
+
+DECODE_CPUS = (
+    0.5  # logical CPUs that Ray keeps for a decoding task; other than the actors', or the two are fused
+)
+ACTOR_CPUS = 1.0
+WAIT_S = 300.0  # longest wait for a batch
+
+
+def embed(
+    table: ImageTable,
+    encoder: Encoder | Path,
+    settings: EvaluationSettings,
+    image_size: int,
+    *,
+    rows: Sequence[int] | None = None,
+    local: bool = False,
+    gpus: float = 0.0,
+    wait_s: float = WAIT_S,
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """L2-normalised embeddings z_ME of a table's rows (default: all) and these rows, in the order asked for.
+
+    `encoder` is an encoder or the folder of one. Each of `settings.workers` actors gets `gpus` GPUs. `local`
+    stays in this process and needs no Ray. Raises UserError where the cluster gives no batch within `wait_s`.
+    """
+    wanted_M = np.arange(len(table)) if rows is None else np.asarray(rows, dtype=np.int64)
+    assert len(wanted_M), "there is nothing to embed"
+    model = Encoder.load(encoder) if isinstance(encoder, Path) else encoder
+    batches = (
+        _batches_here(table, model, wanted_M, settings.batch_size, image_size)
+        if local
+        else _batches_by_ray(table, model, wanted_M, settings, image_size, gpus, wait_s)
+    )
+    return np.concatenate(list(batches)).astype(np.float32, copy=False), wanted_M
+
+
+def attention(
+    table: ImageTable, encoder: Encoder, rows: Sequence[int], image_size: int
+) -> NDArray[np.float32]:
+    """The pooler's attention beta_MN over each chosen picture's patches, from the top left; sums to 1."""
+    device = next(encoder.parameters()).device
+    with torch.inference_mode():
+        images_BHWC = torch.from_numpy(_read(table, rows, image_size)).to(device)
+        beta_MN: torch.Tensor = encoder.pooler.attention(encoder.tokens(images_BHWC))
+    return beta_MN.float().cpu().numpy()
+
+
+def _read(table: ImageTable, rows: Sequence[int], image_size: int) -> NDArray[np.uint8]:
+    return np.stack([table.read_image(int(row), image_size) for row in rows])
+
+
+def _embed(encoder: Encoder, images_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+    device = next(encoder.parameters()).device
+    with torch.inference_mode():
+        # a copy: what Ray hands out lies in shared memory and may not be written to, which torch warns of
+        z_BE: torch.Tensor = encoder(torch.tensor(images_BHWC, device=device))
+    return z_BE.float().cpu().numpy()
+
+
+def _batches_here(
+    table: ImageTable, encoder: Encoder, wanted_M: NDArray[np.int64], batch_size: int, image_size: int
+) -> Iterator[NDArray[np.float32]]:
+    for start in range(0, len(wanted_M), batch_size):
+        yield _embed(encoder, _read(table, wanted_M[start : start + batch_size].tolist(), image_size))
+
+
+class _EmbedActor:
+    """Holds the encoder in one Ray actor."""
+
+    def __init__(self, encoder_ref: ray.ObjectRef[Encoder]) -> None:
+        device = "cuda" if ray.get_gpu_ids() else "cpu"
+        self.encoder = ray.get(encoder_ref).to(device).eval()
+
+    def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        return {"id": batch["id"], "z": _embed(self.encoder, batch["images"])}
+
+
+def _decoder() -> Callable[..., dict[str, NDArray[Any]]]:
+    """The decoding task: a batch of places in `wanted_M` -> their pictures.
+
+    Made here, and not a function of this module, so that Ray sends it as it is: processes that decode then
+    import neither this module nor torch, which takes seconds each.
+    """
+
+    def decode(
+        batch: dict[str, Any], table: Any, wanted_M: NDArray[np.int64], image_size: int
+    ) -> dict[str, Any]:
+        rows = wanted_M[batch["id"]].tolist()
+        whole = ray.get(table) if isinstance(table, ray.ObjectRef) else table
+        return {"id": batch["id"], "images": np.stack([whole.read_image(row, image_size) for row in rows])}
+
+    return decode
+
+
+def _batches_by_ray(
+    table: ImageTable,
+    encoder: Encoder,
+    wanted_M: NDArray[np.int64],
+    settings: EvaluationSettings,
+    image_size: int,
+    gpus: float,
+    wait_s: float,
+) -> Iterator[NDArray[np.float32]]:
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    batches = math.ceil(len(wanted_M) / settings.batch_size)
+    data = ray.data.range(len(wanted_M), override_num_blocks=batches)
+    # the data set's own context: other data sets of this process keep theirs
+    data.context.execution_options.preserve_order = True
+    data.context.enable_progress_bars = False
+    data.context.print_on_execution_start = False
+    data.context.raise_original_map_exception = True
+    data.context.execution_no_progress_timeout_s = wait_s
+    embedded = data.map_batches(
+        _decoder(),
+        fn_args=(ray.put(table), wanted_M, image_size),
+        batch_size=settings.batch_size,
+        num_cpus=DECODE_CPUS,
+        compute=ray.data.TaskPoolStrategy(size=settings.workers),
+    ).map_batches(
+        _EmbedActor,
+        fn_constructor_args=(ray.put(copy.deepcopy(encoder).cpu()),),
+        batch_size=settings.batch_size,
+        compute=ray.data.ActorPoolStrategy(size=min(settings.workers, batches)),
+        num_cpus=ACTOR_CPUS,
+        num_gpus=gpus,
+    )
+    place = 0
+    try:
+        for batch in embedded.iter_batches(batch_size=None, batch_format="numpy"):
+            assert batch["id"].tolist() == list(range(place, place + len(batch["id"]))), (
+                "Ray changed the order"
+            )
+            place += len(batch["id"])
+            yield np.array(batch["z"])
+    except ExecutionTimeoutError as error:
+        raise UserError(
+            f"evaluation waited {wait_s:g} s for a batch from {settings.workers} embedding actors "
+            f"({ACTOR_CPUS:g} logical CPU and {gpus:g} GPU each, {DECODE_CPUS:g} CPU for a decoding task): "
+            "give the cluster more of these or lower evaluation.workers"
+        ) from error
