@@ -14,11 +14,11 @@ if ! "$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev
     echo "setup: Python 3.11 is needed and '$python' is not that; install it or name it with PYTHON=…" >&2
     exit 2
 fi
-echo "setup: installing pinned packages into .venv (about 5 GB; 2 to 3 minutes the first time)" >&2
+echo "setup: installing pinned packages into .venv (about 4 GB; 2 to 3 minutes the first time)" >&2
 rm -f "$stamp"
 .venv/bin/python -c 'pass' 2>/dev/null || "$python" -m venv --clear .venv
 pin() { grep -E "^$1==" constraints.txt; }
-.venv/bin/python -m pip install --quiet "$(pin uv)"
+.venv/bin/python -m pip install -qq "$(pin uv)"
 
 # uv does not read pip's configuration: hand over what it says.
 configured() {

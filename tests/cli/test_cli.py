@@ -11,6 +11,7 @@ import time
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -153,3 +154,59 @@ def test_a_run_is_resumed_with_its_own_settings_only(
     assert "began with train.steps = 100 and this command says 3" in changed
     elsewhere = mistake(capsys, "train", str(preset), "--resume", str(begun), "--output", str(tmp_path))
     assert "is not the run to resume" in elsewhere
+
+
+def test_evaluate_prints_the_table_or_json_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measures = {"recall@1": 0.5, "recall@4": 0.75, "map@r": 0.25, "r_precision": 0.3, "nmi": 1.0}
+    result = {
+        "test": {"start": measures, "saga": measures},
+        "data": {"source": "mine", "test_images": 1200, "test_classes": 3},
+    }
+
+    def evaluate_path(path: Path, data: str | None) -> dict[str, object]:
+        print(f"a line of a log about {path.name} and {data}")
+        return result
+
+    monkeypatch.setitem(
+        sys.modules, "saga_ray.retrieval.evaluate", SimpleNamespace(evaluate_path=evaluate_path)
+    )
+    assert main(["evaluate", str(tmp_path), "--data", "pictures", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == result
+    assert f"a log about {tmp_path.name} and pictures" in captured.err
+    assert main(["evaluate", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "1,200 pictures of 3 unseen classes" in lines[0]
+    assert lines[3].split() == ["saga", "50.0", "75.0", "25.0", "30.0", "100.0"]
+
+
+def test_data_check_says_by_its_exit_code_whether_data_is_clean(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for label in ("chair", "table"):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "broken.jpg").write_bytes(b"no picture")
+    assert main(["data", "check", str(tmp_path)]) == 2
+    assert "unreadable file: 2" in capsys.readouterr().out
+    assert main(["data", "check", str(tmp_path), "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["counts"]["unreadable file"] == 2
+    assert "neither a data set" in mistake(capsys, "data", "check", str(tmp_path / "nowhere"))
+
+
+def test_a_supervisors_training_refuses_a_folder_in_use(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [
+        "supervisor",
+        "train",
+        "--data",
+        "furniture",
+        "--attributes",
+        "kind",
+        "--output",
+        str(tmp_path),
+    ]
+    assert f"--output {tmp_path} exists" in mistake(capsys, *arguments)
+    assert "did you mean 'steps'?" in mistake(capsys, *arguments, "--set", "stepz=1")

@@ -16,6 +16,8 @@ from saga_ray.cli.command_line import main
 from saga_ray.cli.doctor import findings, probes
 from saga_ray.cli.doctor.findings import Finding, probed
 from saga_ray.config.settings import Settings
+from saga_ray.models import supervisors
+from tests.tiny import PIXELS, load, tiny_supervisor
 
 
 def test_versions_are_compared_with_the_pins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -72,6 +74,38 @@ def test_bytes_kept_for_the_backward_pass_are_counted() -> None:
     x_BD = torch.randn(10, 8, requires_grad=True)
     # The product keeps its input; squaring keeps its own; weights are not counted.
     assert probes._kept_bytes(lambda: layer(x_BD) ** 2, layer) == 4 * (10 * 8 + 10 * 4)
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Settings for the tests' own supervisor, with the engine that needs no vLLM."""
+    tiny_supervisor(tmp_path)
+    monkeypatch.setattr(supervisors, "load", lambda path, precision: load(Path(path), precision))
+    return {
+        "supervisor": {"path": str(tmp_path)},
+        "data": {"image_size": PIXELS},
+        "rollout": {"engine": "transformers", "max_new_tokens": 8, "group_size": 4, "temperature": 1.0},
+        "distillation": {"layer": 1},
+    }
+
+
+def test_an_engine_that_agrees_with_replay_is_fine(tiny: dict[str, Any]) -> None:
+    status, detail = probes.engine_parity(Settings.model_validate(tiny))
+    assert status == "ok" and detail.startswith("transformers 5."), detail
+
+
+def test_an_engine_that_differs_from_replay_is_a_problem(tiny: dict[str, Any]) -> None:
+    strict = {**tiny, "rollout": {**tiny["rollout"], "parity_tolerance": 1e-12}}
+    assert probes.engine_parity(Settings.model_validate(strict))[0] == "problem"
+
+
+def test_a_batch_that_does_not_fit_is_a_problem(tiny: dict[str, Any]) -> None:
+    status, detail = probes.memory_of_a_batch(Settings.model_validate(tiny))
+    assert status == "ok", detail
+    largest = int(detail.rpartition(" ")[2])
+    for pairs, expected in ((largest // 10, "ok"), (10 * largest, "problem")):
+        settings = Settings.model_validate({**tiny, "train": {"replay_pairs": pairs}})
+        assert probes.memory_of_a_batch(settings)[0] == expected
 
 
 @pytest.mark.parametrize("status, code", [("ok", 0), ("warning", 0), ("problem", 2)])

@@ -11,8 +11,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from typing import Any
 
 ORDER = 2
+SHOWN = {"recall@1": "R@1", "recall@4": "R@4", "map@r": "MAP@R", "r_precision": "R-Prec", "nmi": "NMI"}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +31,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate; prints the table, or JSON alone on stdout."""
+    """Evaluate; prints a table, or JSON alone on stdout."""
     from contextlib import redirect_stdout
 
     from saga_ray.config.home import find_run
@@ -40,9 +42,18 @@ def run(args: argparse.Namespace) -> int:
 
     with redirect_stdout(sys.stderr):
         result = evaluate_path(folder, data=args.data)
-    if args.json:
-        print(json.dumps(result, indent=2))
-    else:
-        for arm, measures in result["test"].items():
-            print(arm, measures)
+    print(json.dumps(result, indent=2) if args.json else _table(result))
     return 0
+
+
+def _table(result: dict[str, Any]) -> str:
+    data = result["data"]
+    width = max(map(len, result["test"]))
+    lines = [
+        f"per cent over {data['test_images']:,} pictures of {data['test_classes']:,} unseen classes "
+        f"of {data['source']}",
+        " ".join([f"{'':{width}}", *(f"{heading:>7}" for heading in SHOWN.values())]),
+    ]
+    for name, measures in result["test"].items():
+        lines.append(" ".join([f"{name:{width}}", *(f"{100 * measures[key]:7.1f}" for key in SHOWN)]))
+    return "\n".join(lines)
