@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import count
 
 import numpy as np
-import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from saga_ray.config.settings import DataSettings

@@ -20,7 +20,7 @@ from itertools import count, islice
 from typing import Any, TypeAlias
 
 import numpy as np
-import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow as pa
 import ray
 import ray.data
 from ray.exceptions import RayTaskError

@@ -13,8 +13,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa  # type: ignore[import-untyped]
-import pyarrow.parquet as pq  # type: ignore[import-untyped]
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from saga_ray.data.pictures import Source, is_address
 from saga_ray.data.rows import Rows, split_name
