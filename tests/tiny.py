@@ -19,7 +19,7 @@ import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from saga_ray.models import towers
@@ -99,7 +99,7 @@ class TinySupervisor(Supervisor):
     verdict_key = "same"
     eos_token_id = EOS
 
-    def __init__(self, folder: Path, language_model: LlamaForCausalLM) -> None:
+    def __init__(self, folder: Path, language_model: PreTrainedModel) -> None:
         super().__init__()
         self.folder = folder
         self.language_model = language_model

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface, AttentionMaskInterface, AutoConfig, AutoModelForCausalLM
 from transformers.masking_utils import eager_mask
 
 from saga_ray.errors import UserError
 from saga_ray.models.replay import Replay, replay
-from tests.tiny import EOS, PAD, TOKEN_WIDTH, TOKENS, VOCABULARY, TinySupervisor, tiny_supervisor
+from tests.tiny import EOS, PAD, TOKEN_WIDTH, TOKENS, VOCABULARY, WIDTH, TinySupervisor, tiny_supervisor
 
 PAIRS, GROUP, LAYER = 3, 4, 1
 EXACT = {"rtol": 1e-9, "atol": 1e-11}
@@ -266,6 +267,47 @@ def test_bfloat16_gives_float32_probabilities_near_the_exact_ones(case: Case) ->
     replayed, exact = rough.replay(True), case_with_tokens_of(rough, case).replay(True)
     assert replayed.logp_PGT.dtype == torch.float32
     assert (replayed.logp_PGT - exact.logp_PGT).abs().mean() < 0.05
+
+
+@pytest.mark.parametrize("family", ["qwen2", "qwen3"])
+def test_other_decoders_replay_as_the_library_runs_them(case: Case, family: str) -> None:
+    """Biases, norms of queries and keys, tied heads: whatever the library does is kept."""
+    torch.manual_seed(6)
+    config = AutoConfig.for_model(
+        family,
+        vocab_size=len(VOCABULARY),
+        hidden_size=WIDTH,
+        intermediate_size=48,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        tie_word_embeddings=True,
+        initializer_range=0.3,
+    )
+    model = AutoModelForCausalLM.from_config(config)
+    supervisor = TinySupervisor(Path("unsaved"), model)
+    x_a_PND, x_b_PND = case.x_a_PND.detach().float(), case.x_b_PND.detach().float()
+    other = Case(supervisor, x_a_PND, x_b_PND, case.tokens_PGT, case.mask_PGT, case.weight_PGT.float())
+    other.x_a_PND.requires_grad_()
+    other.x_b_PND.requires_grad_()
+    prompt_PLH = supervisor.prompt_embeddings(x_a_PND, x_b_PND, "attributes")
+    row_BSH = torch.cat(
+        [
+            prompt_PLH.repeat_interleave(GROUP, 0),
+            model.get_input_embeddings()(case.tokens_PGT.flatten(0, 1)),
+        ],
+        dim=1,
+    )
+    logp_BTV = model(inputs_embeds=row_BSH).logits[:, prompt_PLH.shape[1] - 1 : -1].log_softmax(-1)
+    logp_PGT = logp_BTV.gather(-1, case.tokens_PGT.flatten(0, 1)[..., None]).reshape(case.mask_PGT.shape)
+    expected_loss = (logp_PGT * case.mask_PGT * other.weight_PGT).sum()
+    expected = torch.autograd.grad(expected_loss, [x_a_PND, x_b_PND])
+    for shared_prefix in (True, False):
+        loss, *gradients = other.loss_and_gradients(shared_prefix)
+        torch.testing.assert_close(loss, expected_loss.detach(), rtol=1e-4, atol=1e-4)
+        for gradient, expected_gradient in zip(gradients, expected, strict=True):
+            assert (gradient - expected_gradient).norm() < 1e-4 * expected_gradient.norm()
 
 
 def case_with_tokens_of(images: Case, answers: Case) -> Case:
