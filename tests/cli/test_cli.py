@@ -118,6 +118,13 @@ def test_settings_lists_a_section(capsys: pytest.CaptureFixture[str]) -> None:
     assert "steps = " in capsys.readouterr().out
 
 
+def test_a_reader_that_has_seen_enough_is_no_mistake(tmp_path: Path) -> None:
+    code = "import sys; from saga_ray.cli import main; sys.exit(main(['settings']))"
+    command = f'{sys.executable} -c "{code}" | head -n 1; exit ${{PIPESTATUS[0]}}'
+    ended = subprocess.run(["bash", "-c", command], cwd=SOURCE_TREE, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "name = run\n", "")
+
+
 def test_a_job_takes_the_same_arguments(tmp_path: Path) -> None:
     command = [sys.executable, str(SOURCE_TREE / "jobs/train.py"), "furniture", "--dry-run"]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
