@@ -9,11 +9,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import torch
+from types import SimpleNamespace
+from typing import Any
 
 from saga_ray.errors import UserError
-from saga_ray.models.supervisors.base import EnginePrompt
 from saga_ray.rollout.engine import Finished, PairRequest, completion_seed
 from saga_ray.rollout.groups import Completion
 
@@ -23,14 +22,14 @@ KEY = "same"
 
 @dataclass
 class ScriptedEngine:
-    """Answers yes for the first n completions of a group, n a hash of the pair; so groups differ and some are informative."""
+    """Says yes in the first n completions of a group, n a hash of the pair: some groups are informative."""
 
     delay_seed: int | None = None
     """Groups finish after random delays and in random order."""
     hang_on: frozenset[int] = frozenset()
     """Pairs that never finish."""
     kill_on: int | None = None
-    """The pair that kills the process as a crash would, once: the first process to see it leaves a mark in ``marks``."""
+    """The pair that kills the process as a crash would, once: a mark in ``marks`` says that it has."""
     raise_on: int | None = None
     """The pair on which the engine raises, every time."""
     refuse_on: int | None = None
@@ -90,14 +89,15 @@ def answers(request: PairRequest) -> list[Completion]:
 
 
 def requests(step: int, round: int, pairs: Sequence[int], run_seed: int = 5) -> list[PairRequest]:
-    """Requests with a prompt of three tokens."""
+    """Requests with a prompt of three tokens, made without torch so that actors start fast."""
+    prompt: Any = SimpleNamespace(token_ids=[0, 0, 0])
     return [
         PairRequest(
             step=step,
             round=round,
             pair=pair,
             same=pair % 2 == 0,
-            prompt=EnginePrompt([0, 0, 0], torch.full((3, 8), float(pair)), None),
+            prompt=prompt,
             seeds=tuple(completion_seed(run_seed, step, round, pair, g) for g in range(GROUP)),
             encoder_version=step,
         )

@@ -1,4 +1,4 @@
-"""Real vLLM on the tiny supervisor: it must say what the reference engine says, keep seeds apart, free and share what it should."""
+"""Real vLLM on the tiny supervisor: says what the reference says, keeps seeds apart, frees and shares."""
 
 from __future__ import annotations
 

@@ -68,9 +68,13 @@ def load(path_or_name: str | Path, precision: Literal["float32", "bfloat16"] = "
         raise UserError(
             f"{folder / DESCRIPTION} does not name the supervisor's family; train or copy it again."
         ) from error
-    if family not in families():
+    module = family if "." in family else f"{__name__}.{family}"
+    try:
+        supervisor: Supervisor = importlib.import_module(module).load(folder, precision)
+    except ModuleNotFoundError as error:
+        if error.name is None or not module.startswith(error.name):
+            raise
         raise UserError(
             f"{folder} holds a supervisor of the family {family!r}; known are {', '.join(families())}."
-        )
-    supervisor: Supervisor = importlib.import_module(f"{__name__}.{family}").load(folder, precision)
+        ) from error
     return supervisor

@@ -26,7 +26,6 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from saga_ray.config.settings import RolloutSettings, Settings
 from saga_ray.errors import UserError
-from saga_ray.rollout import engines
 from saga_ray.rollout.engine import Engine, PairRequest
 from saga_ray.rollout.groups import Group
 from saga_ray.rollout.pool.actor import EngineActor
@@ -95,14 +94,7 @@ def start_pool(
     """
     rollout = settings.rollout
     if build is None:
-        build = partial(
-            engines.build,
-            rollout.engine,
-            supervisor_folder,
-            rollout,
-            settings.supervisor.precision,
-            settings.supervisor.prompt,
-        )
+        build = partial(_build_engine, settings, supervisor_folder)
     _wait_for_room(rollout, settings.ray.wait_for_resources_s)
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
     limits = Limits(
@@ -126,7 +118,7 @@ def start_pool(
             max_concurrency=8,
             runtime_env={"env_vars": {"OMP_NUM_THREADS": str(rollout.threads_per_actor)}},
         )
-        .remote(index, rollout.threads_per_actor, build, collector)
+        .remote(index, build, collector)
         for index in range(rollout.actors)
     ]
     try:
@@ -137,6 +129,17 @@ def start_pool(
             ray.kill(actor)
         raise
     return Pool(collector, actors, settings.grpo.informative_pairs, name, version)
+
+
+def _build_engine(settings: Settings, supervisor_folder: str | Path) -> Engine:
+    # Imported in the rollout actor alone: the collector, which loads this module too, needs no torch.
+    import torch
+
+    from saga_ray.rollout import engines
+
+    torch.set_num_threads(settings.rollout.threads_per_actor)
+    supervisor, rollout = settings.supervisor, settings.rollout
+    return engines.build(rollout.engine, supervisor_folder, rollout, supervisor.precision, supervisor.prompt)
 
 
 def _needed(rollout: RolloutSettings) -> dict[str, float]:

@@ -21,13 +21,10 @@ class EngineActor:
     """Restarts as a whole when its engine fails: a process whose engine has died is of no use, and half-dead
     GPUs hide in it."""
 
-    def __init__(self, index: int, threads: int, build: Callable[[], Engine], collector: Any) -> None:
-        import torch
-
+    def __init__(self, index: int, build: Callable[[], Engine], collector: Any) -> None:
         self.index, self.collector = index, collector
         self._closed = threading.Event()
         self._refusal: UserError | None = None
-        torch.set_num_threads(threads)
         try:
             engine = build()
         except (
