@@ -33,6 +33,11 @@ plain background, and stored as JPEG; in `composed.parquet` one material of the 
 another colour. Names, sizes and tags come from the libraries' catalogues; colours and attributes were
 computed. The artists do not endorse this use. Each picture is under the licence of its model.
 
+Copyright: Kator Legaz models 2003-2008 Andrew Kator & Jennifer Legaz <http://www.katorlegaz.com>; Scopia
+models 2010-2012 Scopia Visual Interfaces Systems, s.l. <http://www.scopia.es>; Blend Swap models by the
+contributors named below <http://www.blendswap.com>, cleaned and converted by Emmanuel Puybaret / eTeks. The
+models come without warranty of any kind.
+
 Each line names a model's title, its class in the tables, and its source where the library names one."""
 
 
