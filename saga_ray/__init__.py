@@ -1,1 +1,1 @@
-"""Train, evaluate, sweep and serve image-retrieval encoders with a frozen multimodal language model as teacher."""
+"""Train, evaluate, sweep and serve image-retrieval encoders with a frozen multimodal teacher, on Ray."""

@@ -12,6 +12,23 @@ import ray
 from saga_ray.config.settings import Settings
 from saga_ray.errors import UserError
 
+QUIET = {
+    # Workers resolve relative paths from the driver's folder, not from Ray Train's storage.
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    # Ray's own warnings of the driver process (C++) go past Python's logging.
+    "RAY_BACKEND_LOG_LEVEL": "error",
+}
+"""Set for the driver unless the user has."""
+LOCAL = {
+    # A cluster of this process alone, on loopback: no token is written to the home folder, where a later `ray
+    # start`
+    # would pick it up.
+    "RAY_AUTH_MODE": "disabled",
+    # More processes than cores start at once here, on purpose.
+    "RAY_worker_maximum_startup_concurrency": "16",
+}
+"""The same for a local cluster."""
+
 
 @contextmanager
 def cluster(settings: Settings) -> Iterator[None]:
@@ -20,11 +37,11 @@ def cluster(settings: Settings) -> Iterator[None]:
     """
     address = settings.ray.address or os.environ.get("RAY_ADDRESS")
     joined = ray.is_initialized()
-    # Workers resolve relative paths from the driver's folder, not from Ray Train's storage.
-    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+    for name, value in (QUIET if address else QUIET | LOCAL).items():
+        os.environ.setdefault(name, value)
     # Arithmetic threads are set by train.threads_per_worker and rollout.threads_per_actor; more would fight
     # for the cores.
-    variables = {"OMP_NUM_THREADS": "1", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
+    variables = {"OMP_NUM_THREADS": "1"}
     if not joined:
         try:
             if address:

@@ -4,6 +4,7 @@ the same embeddings.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from saga_ray.config.settings import Settings
@@ -28,11 +29,8 @@ def parity_gate(
     batch = plan_for(train, settings.data, settings.seed).micro_batch(0)
     pairs = batch.pairs[: settings.rollout.parity_pairs]
     positions = sorted({position for pair in pairs for position in (pair.a, pair.b)})
-    images = torch.stack(
-        [
-            torch.from_numpy(train.read_image(batch.rows[position], settings.data.image_size))
-            for position in positions
-        ]
+    images = torch.from_numpy(
+        np.stack([train.read_image(batch.rows[position], settings.data.image_size) for position in positions])
     )
     x_BND = start.tokens(images).float()
     a = [positions.index(pair.a) for pair in pairs]

@@ -13,7 +13,7 @@ from saga_ray.retrieval.report.choose import spread
 from saga_ray.retrieval.report.data import Attended, Omitted, ReportData
 from saga_ray.retrieval.report.page import write_report
 from saga_ray.retrieval.search import nearest
-from saga_ray.tracking.parameters import flatten
+from saga_ray.tracking.parameters import parameters
 from saga_ray.train.folder import RunFolder
 from saga_ray.train.result import Result, facts, report_table, rollout_table
 
@@ -46,8 +46,8 @@ def write_run_report(
         comparison=build.compare(test, neighbours, settings.report),
         attention=_attended(folder, settings, test, result),
         rollouts=build.rollouts(table.part("train"), history, settings.report, settings.grpo, verdict_key),
-        settings=flatten(settings.model_dump()),
-        defaults=flatten(Settings().model_dump()),
+        settings=parameters(settings),
+        defaults=parameters(Settings()),
     )
     write_report(folder.report, data, verdict_key=verdict_key)
 

@@ -63,7 +63,8 @@ def prepare(settings: Settings) -> Ready:
     if start.tower.image_size != settings.data.image_size:
         raise UserError(
             f"data.image_size={settings.data.image_size}, but the tower of supervisor "
-            f"{supervisor.name} reads {start.tower.image_size} pixels: set data.image_size={start.tower.image_size}"
+            f"{supervisor.name} reads {start.tower.image_size} pixels: "
+            f"set data.image_size={start.tower.image_size}"
         )
     if settings.distillation.weight > 0 and settings.distillation.layer >= supervisor.layers:
         raise UserError(

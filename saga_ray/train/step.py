@@ -314,7 +314,7 @@ class Step:
         )
 
     def _through_tower(self, gathered: _Gathered) -> None:
-        """One backward through the tower a micro-batch, with the sum of the losses' gradients at its tokens."""
+        """One backward through the tower a micro-batch, with the losses' gradients at its tokens added up."""
         self.encoder.zero_grad(set_to_none=True)
         for batch, buffer in gathered.batches:
             x_BND = (
@@ -365,7 +365,9 @@ class Step:
             parameter.grad = gradient if settings.metric.weight > 0 else None
 
     def _clip(self, tower: list[nn.Parameter]) -> float:
-        """Clip tower and pooler together (paper: 1.0); the proxies have their own scale and are left alone."""
+        """Clip tower and pooler together (paper: 1.0); the proxies have a scale of their own and are left
+        alone.
+        """
         norm = torch.nn.utils.clip_grad_norm_(
             [*tower, *self.encoder.pooler.parameters()], self.settings.optimizer.clip
         )

@@ -27,7 +27,7 @@ class NamedEngine(Protocol):
 
 
 def training_outcome(records: Sequence[StepRecord], engine: NamedEngine | None) -> dict[str, Any]:
-    """Seconds of an arm's steps and, where an engine answered, what was asked of it, summed over the steps."""
+    """Seconds of an arm's steps and, where an engine answered, what was asked of it, over all steps."""
     seconds = float(sum(record["seconds/step"] for record in records))
     if engine is None:
         return {"seconds": seconds}

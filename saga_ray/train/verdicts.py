@@ -40,7 +40,8 @@ class VerdictProbe:
     def accuracy(self, encoder: Encoder) -> float:
         """Share of the pairs with a right verdict; an answer without one counts as wrong."""
         device = next(encoder.parameters()).device
-        x_BND = torch.cat([encoder.tokens(chunk.to(device)) for chunk in torch.split(self.images_BHWC, CHUNK)])
+        chunks = torch.split(self.images_BHWC, CHUNK)
+        x_BND = torch.cat([encoder.tokens(chunk.to(device)) for chunk in chunks])
         right = 0
         for start in range(0, len(self.pairs), CHUNK):
             pairs = self.pairs[start : start + CHUNK]

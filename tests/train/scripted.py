@@ -1,4 +1,6 @@
-"""A rollout client whose answers are a function of (step, round, pair) alone: any number of workers sees the same groups."""
+"""A rollout client whose answers are a function of (step, round, pair) alone: any number of workers sees the
+same groups.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ import numpy as np
 
 from saga_ray.rollout.client import RoundOutcome
 from saga_ray.rollout.engine import PairRequest
-from saga_ray.rollout.groups import Completion, Group, PlanOrderAcceptance
+from saga_ray.rollout.groups import Completion, Group
 from tests.tiny import EOS, IDS
 
 ANSWER = ("colour_1", "size_1", "colour_2", "size_2", "differences", "verdict")
@@ -34,7 +36,9 @@ class ScriptedClient:
         self.own: dict[tuple[int, int], list[int]] = {}
         self.everybody: dict[tuple[int, int], list[int]] = {}
 
-    def submit(self, step: int, round: int, requests: Sequence[PairRequest], round_pairs: Sequence[int]) -> None:
+    def submit(
+        self, step: int, round: int, requests: Sequence[PairRequest], round_pairs: Sequence[int]
+    ) -> None:
         self.own[step, round] = [request.pair for request in requests]
         self.everybody[step, round] = list(round_pairs)
 

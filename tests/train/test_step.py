@@ -32,7 +32,13 @@ TOLERANCE = 2e-5
 
 def settings_for(**changes: dict[str, object]) -> Settings:
     values: dict[str, dict[str, object]] = {
-        "data": {"image_size": PIXELS, "classes_per_batch": 4, "images_per_class": 2, "pairs_per_batch": 4, "blocks": 2},
+        "data": {
+            "image_size": PIXELS,
+            "classes_per_batch": 4,
+            "images_per_class": 2,
+            "pairs_per_batch": 4,
+            "blocks": 2,
+        },
         "rollout": {"group_size": 4, "engine": "transformers", "max_new_tokens": 8},
         "grpo": {"informative_pairs": 5, "max_micro_batches": 3},
         "distillation": {"layer": 1},
@@ -83,12 +89,17 @@ def take_step(settings: Settings, rank: int = 0, size: int = 1) -> tuple[StepRes
 
 
 def gradients_of(encoder: Encoder, loss: torch.nn.Module) -> dict[str, Tensor]:
-    named = [*encoder.named_parameters(), *((f"proxies.{name}", value) for name, value in loss.named_parameters())]
+    named = [
+        *encoder.named_parameters(),
+        *((f"proxies.{name}", value) for name, value in loss.named_parameters()),
+    ]
     return {name: parameter.grad.clone() for name, parameter in named if parameter.grad is not None}
 
 
 def whole_gradient(settings: Settings) -> dict[str, Tensor]:
-    """The same step as one sum of losses and one backward: no buffers, no shared prefix, no scaling afterwards."""
+    """The same step as one sum of losses and one backward: no buffers, no shared prefix, no scaling
+    afterwards.
+    """
     encoder, loss, teacher = build(settings)
     client = ScriptedClient(settings.grpo.informative_pairs, settings.rollout.group_size)
     batches = micro_batches(settings)
@@ -142,7 +153,9 @@ def whole_gradient(settings: Settings) -> dict[str, Tensor]:
 def assert_same(got: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     assert got.keys() == expected.keys()
     for name, gradient in expected.items():
-        assert torch.allclose(got[name], gradient, rtol=1e-3, atol=TOLERANCE * float(gradient.abs().max() + 1e-6)), name
+        assert torch.allclose(
+            got[name], gradient, rtol=1e-3, atol=TOLERANCE * float(gradient.abs().max() + 1e-6)
+        ), name
 
 
 def test_a_step_that_refills_has_the_gradient_of_the_summed_losses() -> None:
