@@ -49,6 +49,9 @@ class AlignmentSettings(Section):
     verdict_weight: Rate = Field(
         3.0, description="weight of the verdict among the answer's tokens, each of weight 1"
     )
+    likeness_weight: Amount = Field(
+        0.5, description="weight of a contrastive loss between the projected pictures of the same pairs"
+    )
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.05, description="label smoothing over an attribute's values"
     )

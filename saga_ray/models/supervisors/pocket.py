@@ -26,6 +26,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar
 
 from saga_ray.errors import UserError
 from saga_ray.models.supervisors._pocket_scheme import AnswerScheme
@@ -214,6 +215,7 @@ def load(folder: Path, precision: str) -> Pocket:
         verdict_key=description["verdict_key"],
         attributes={name: tuple(values) for name, values in description["attributes"].items()},
     )
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     language_model = LlamaForCausalLM.from_pretrained(
         folder / "language_model", dtype=getattr(torch, precision)
     )

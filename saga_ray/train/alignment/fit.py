@@ -18,12 +18,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from saga_ray.config.alignment import AlignmentSettings
 from saga_ray.models.supervisors.pocket import Pocket
 from saga_ray.train.alignment.answers import AnswerKey, Slots, own_context
 from saga_ray.train.alignment.bank import TokenBank
 from saga_ray.train.alignment.pairs import Pairs, PairSampler
+
+LIKENESS_TEMPERATURE = 0.1
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ def fit(
                 supervisor, key, pairs, x_a_PND, x_b_PND, "generic" if generic else "attributes",
                 own=own, settings=settings, generator=generator,
             )  # fmt: skip
+            loss = loss + settings.likeness_weight * likeness_loss(supervisor, pairs, x_a_PND, x_b_PND)
         if not math.isfinite(float(loss.detach())):
             raise FloatingPointError(f"the loss of step {step} is {float(loss.detach())}")
         optimizer.zero_grad(set_to_none=True)
@@ -123,6 +127,21 @@ def alignment_loss(
     weight_T = torch.ones(len(slots))
     weight_T[-2] = settings.verdict_weight
     return (loss_PT * weight_T).sum() / (len(pairs) * weight_T.sum())
+
+
+def likeness_loss(supervisor: Pocket, pairs: Pairs, x_a_PND: Tensor, x_b_PND: Tensor) -> Tensor:
+    """InfoNCE between the projected pictures of the same pairs: the projector keeps what tells classes
+    apart."""
+    same_P = torch.from_numpy(pairs.same)
+    projector = supervisor.projector
+    a_PH, b_PH = (
+        functional.normalize(projector.norm(projector.linear(x_PND[same_P])).float().mean(1), dim=-1)
+        for x_PND in (x_a_PND, x_b_PND)
+    )
+    logits_PP = a_PH @ b_PH.T / LIKENESS_TEMPERATURE
+    target_P = torch.arange(len(logits_PP))
+    forth, back = (functional.cross_entropy(logits, target_P) for logits in (logits_PP, logits_PP.T))
+    return (forth + back) / 2
 
 
 def _smoothed(logp_PTV: Tensor, target_PT: Tensor, slots: Slots, smoothing: float) -> Tensor:

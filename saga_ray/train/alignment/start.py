@@ -1,8 +1,8 @@
 """Where the training of a pocket supervisor starts: close to a model that can compare two pictures.
 
-From ordinary random weights a small model spends most of a short training finding out that a verdict means comparing tokens. Two starts
-shorten that (measured in `benchmarks`' sense on validation classes; see the model card): the projector keeps what varies
-most among the tokens, and every attention head looks for tokens like its own.
+From ordinary random weights a small model spends most of a short training finding out that a verdict means
+comparing tokens. Two choices shorten that: the projector keeps what varies most among the tokens, and every
+attention head begins by looking for tokens like its own.
 
 Legend: S pictures, N patch tokens, D token width, H width of the language model.
 """
@@ -17,13 +17,13 @@ from saga_ray.models.supervisors.pocket import Pocket
 SAMPLE = 8000
 """Tokens that the principal directions are computed from."""
 LIKENESS = 0.04
-"""Spread of the query weights; with keys equal to queries, a head's logit of a token with itself is about 3 in width 256."""
+"""Spread of the query weights: in width 256 a head's logit of a token with itself is about 3."""
 KEY_NOISE = 0.02
 
 
 @torch.no_grad()
 def start_weights(supervisor: Pocket, tokens_SND: Tensor, generator: torch.Generator) -> None:
-    """Set projector and attention of a fresh supervisor in place, from the tokens of the pictures it will learn from."""
+    """Set projector and attention of a fresh supervisor in place, from the tokens that it will learn from."""
     _principal_directions(supervisor, tokens_SND, generator)
     for layer in supervisor.language_model.model.layers:
         query, key = layer.self_attn.q_proj.weight, layer.self_attn.k_proj.weight
@@ -32,7 +32,7 @@ def start_weights(supervisor: Pocket, tokens_SND: Tensor, generator: torch.Gener
 
 
 def _principal_directions(supervisor: Pocket, tokens_SND: Tensor, generator: torch.Generator) -> None:
-    """Projector: principal directions of the tokens, each divided by the root of its spread (half-way to whitening)."""
+    """Projector: the tokens' principal directions, each divided by the root of its spread (half whitened)."""
     linear = supervisor.projector.linear
     flat_KD = tokens_SND.flatten(0, 1)
     sample_KD = flat_KD[torch.randperm(len(flat_KD), generator=generator)[:SAMPLE]].float()
