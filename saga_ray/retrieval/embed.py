@@ -29,6 +29,7 @@ DECODE_CPUS = (
     0.5  # logical CPUs that Ray keeps for a decoding task; other than the actors', or the two are fused
 )
 ACTOR_CPUS = 1.0
+FEW = 5_000  # pictures; embedding them here takes about as long as starting an actor
 WAIT_S = 300.0  # longest wait for a batch
 
 
@@ -39,17 +40,20 @@ def embed(
     image_size: int,
     *,
     rows: Sequence[int] | None = None,
-    local: bool = False,
+    local: bool | None = None,
     gpus: float = 0.0,
     wait_s: float = WAIT_S,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """L2-normalised embeddings z_ME of a table's rows (default: all) and these rows, in the order asked for.
 
     `encoder` is an encoder or the folder of one. Each of `settings.workers` actors gets `gpus` GPUs. `local`
-    stays in this process and needs no Ray. Raises UserError where the cluster gives no batch within `wait_s`.
+    stays in this process and needs no Ray: the default for `FEW` pictures without GPUs, since to start actors
+    would take longer. Raises UserError where the cluster gives no batch within `wait_s`.
     """
     wanted_M = np.arange(len(table)) if rows is None else np.asarray(rows, dtype=np.int64)
     assert len(wanted_M), "there is nothing to embed"
+    if local is None:
+        local = not gpus and len(wanted_M) <= FEW
     model = Encoder.load(encoder) if isinstance(encoder, Path) else encoder
     batches = (
         _batches_here(table, model, wanted_M, settings.batch_size, image_size)
@@ -126,7 +130,8 @@ def _batches_by_ray(
     gpus: float,
     wait_s: float,
 ) -> Iterator[NDArray[np.float32]]:
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # says there is no bar
     batches = math.ceil(len(wanted_M) / settings.batch_size)
     data = ray.data.range(len(wanted_M), override_num_blocks=batches)
     # the data set's own context: other data sets of this process keep theirs
