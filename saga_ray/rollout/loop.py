@@ -31,9 +31,7 @@ class EngineLoop:
     ) -> None:
         self.engine, self.deliver, self.refuse, self.died = engine, deliver, refuse, died
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._closing = False
-        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._run, name="engine", daemon=True).start()
 
     def submit(self, tickets: Sequence[int], requests: Sequence[PairRequest]) -> None:
         """All of them enter the engine before its next step, so that a batch does not depend on the thread's
@@ -43,19 +41,11 @@ class EngineLoop:
     def abort(self, tickets: Sequence[int]) -> None:
         self._inbox.put(partial(self._abort, list(tickets)))
 
-    def close(self, timeout_s: float = 30.0) -> None:
-        """End the loop and close the engine; what is under way is dropped."""
-        self._inbox.put(self._close)
-        self._thread.join(timeout_s)
-
     def _run(self) -> None:
         try:
             while True:
                 while self.engine.idle or not self._inbox.empty():
                     self._inbox.get()()
-                    if self._closing:
-                        self.engine.close()
-                        return
                 finished = self.engine.step()
                 if finished:
                     self.deliver(finished)
@@ -72,6 +62,3 @@ class EngineLoop:
     def _abort(self, tickets: list[int]) -> None:
         for ticket in tickets:
             self.engine.abort(ticket)
-
-    def _close(self) -> None:
-        self._closing = True

@@ -1,4 +1,4 @@
-"""The real thing: vLLM in a Ray actor, fed with a supervisor's prompts, and the parity gate on what it answers."""
+"""vLLM in a Ray actor, fed with a supervisor's prompts, and the parity gate on what it answers."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ aborted request gives its blocks back.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -48,7 +49,7 @@ def prepare_environment() -> None:
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # the engine lives in this process
     for name, value in {
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # pinned threads of two actors would meet on one core
-        "VLLM_LOGGING_LEVEL": "WARNING",
+        "VLLM_LOGGING_LEVEL": "ERROR",
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",
     }.items():
@@ -94,6 +95,7 @@ class VllmEngine:
             raise UserError(
                 f"vLLM does not sample as rollout.temperature and its neighbours ask: {error}"
             ) from error
+        _know_architecture(language_model)
         self._engine: Any = LLMEngine.from_engine_args(
             vllm.EngineArgs(
                 model=str(language_model),
@@ -179,6 +181,16 @@ def _parameters(sampling: Sampling, seed: int, eos_token_id: int) -> Any:
 
 def _name(ticket: int, place: int) -> str:
     return f"{ticket}-{place}"
+
+
+def _know_architecture(language_model: Path) -> None:
+    """Look at the model's class here. vLLM would start a process for that, once a machine: 20 s."""
+    from vllm.model_executor.models.registry import ModelRegistry
+
+    config = json.loads((language_model / "config.json").read_text(encoding="utf-8"))
+    for architecture in config.get("architectures", []):
+        if architecture in ModelRegistry.models:
+            ModelRegistry.register_model(architecture, ModelRegistry.models[architecture].load_model_cls())
 
 
 def _device_arguments(settings: RolloutSettings) -> dict[str, Any]:

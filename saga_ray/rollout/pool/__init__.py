@@ -118,7 +118,7 @@ def start_pool(
             max_concurrency=8,
             runtime_env={"env_vars": {"OMP_NUM_THREADS": str(rollout.threads_per_actor)}},
         )
-        .remote(index, build, collector)
+        .remote(index, build)
         for index in range(rollout.actors)
     ]
     try:

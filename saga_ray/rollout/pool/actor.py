@@ -21,16 +21,15 @@ class EngineActor:
     """Restarts as a whole when its engine fails: a process whose engine has died is of no use, and half-dead
     GPUs hide in it."""
 
-    def __init__(self, index: int, build: Callable[[], Engine], collector: Any) -> None:
-        self.index, self.collector = index, collector
-        self._closed = threading.Event()
+    def __init__(self, index: int, build: Callable[[], Engine]) -> None:
+        self.index = index
+        self.collector: Any = None
+        self._collector_known = threading.Event()
         self._refusal: UserError | None = None
         try:
             engine = build()
-        except (
-            UserError
-        ) as error:  # raised by `about`, so that the sentence arrives without Ray's wrapping of constructors
-            self._refusal = error
+        except UserError as error:
+            self._refusal = error  # raised by `about`: out of a constructor it would come wrapped by Ray
             return
         self.name, self.version = engine.name, engine.version
         self.loop = EngineLoop(engine, self._deliver, self._refuse, self._died)
@@ -47,21 +46,22 @@ class EngineActor:
     def abort(self, tickets: list[int]) -> None:
         self.loop.abort(tickets)
 
-    def watch(self) -> None:
-        """Returns when the actor is closed. Who waits for it learns of the actor's death at once."""
-        self._closed.wait()
-
-    def close(self) -> None:
-        self.loop.close()
-        self._closed.set()
+    def serve(self, collector: Any) -> None:
+        """Report to a collector; never returns, so who waits for it learns at once of the actor's death."""
+        self.collector = collector
+        self._collector_known.set()
+        threading.Event().wait()
 
     def _deliver(self, finished: list[Finished]) -> None:
+        self._collector_known.wait()
         self.collector.deliver.remote(self.index, finished)
 
     def _refuse(self, ticket: int, sentence: str) -> None:
+        self._collector_known.wait()
         self.collector.refuse.remote(ticket, sentence)
 
     def _died(self, trace: str) -> None:
+        self._collector_known.wait()
         try:
             ray.get(self.collector.last_words.remote(self.index, trace), timeout=TELL_TIMEOUT_S)
         finally:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import ray
 from ray.exceptions import RayActorError, RayError
 
 from saga_ray.rollout.client import RoundOutcome
@@ -263,10 +264,10 @@ class Collector:
 
     async def _watch_actor(self, actor: int) -> None:
         """Ask again for what an actor held when it dies, and use it again once it is back."""
+        me = ray.get_runtime_context().current_actor
         while True:
             try:
-                await self._actors[actor].watch.remote()
-                return
+                await self._actors[actor].serve.remote(me)
             except RayActorError as error:
                 why = f"the actor died: {self._last_words.pop(actor, str(error)).strip()}"
             self._up.discard(actor)
