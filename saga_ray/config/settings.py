@@ -154,6 +154,7 @@ class TrainSettings(Section):
 class EvaluationSettings(Section):
     """Exact leave-one-out retrieval over the held-out classes."""
 
+    part: Literal["test", "validation"] = Field("test", description="whose classes the arms are scored on: choose settings on `validation`, look at `test` last")
     batch_size: Count = Field(64, description="pictures embedded at a time")
     workers: Count = Field(1, description="Ray Data actors that embed")
     verdict_pairs: Annotated[int, Field(ge=0)] = Field(64, description="fixed validation pairs on which the supervisor's verdict is scored during training; 0: none")

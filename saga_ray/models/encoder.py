@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from safetensors.torch import load_file
@@ -22,8 +22,10 @@ from saga_ray.config.settings import EncoderSettings
 from saga_ray.errors import UserError
 from saga_ray.models import towers
 from saga_ray.models.pooler import Pooler
-from saga_ray.models.supervisors.base import Supervisor
 from saga_ray.models.towers import Tower
+
+if TYPE_CHECKING:  # who only uses a trained encoder needs no language models, and their import is slow
+    from saga_ray.models.supervisors.base import Supervisor
 
 Precision = Literal["float32", "bfloat16"]
 CONFIG, WEIGHTS = "config.json", "encoder.safetensors"

@@ -26,7 +26,7 @@ def write_run_report(
     """Write ``report/index.html`` from the result, the step records, the embeddings and the models of the
     run.
     """
-    test = table.part("test")
+    test = table.part(settings.evaluation.part)
     history = {name: folder.steps(name) for name in result.test if folder.steps(name)}
     neighbours = {}
     for name in result.test:

@@ -106,6 +106,7 @@ def run(settings: Settings, output: Path, *, resume: bool = False) -> Result:
             )
             result.write(folder.path)
             write_run_report(folder, settings, ready.table, ready.supervisor.verdict_key, result)
+            tracker.tag({f"version.{name}": version for name, version in result.versions.items()})
             tracker.log_test(result.model_dump(by_alias=True)["test"])
             tracker.log_path(folder.result)
             tracker.log_path(folder.report)
@@ -159,7 +160,7 @@ class ArmTrainer:
         with self.tracker.arm(arm.name, settings) as log:
             model = self._train(arm, settings, log) if arm.trains else self._save_start()
             encoder = Encoder.load(model)
-            test = self.ready.table.part("test")
+            test = self.ready.table.part(settings.evaluation.part)
             z_ME, _ = embed(
                 test,
                 encoder,

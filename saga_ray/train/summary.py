@@ -15,7 +15,8 @@ from saga_ray.train.result import ArmResult, DataRecord, Result, RolloutArmResul
 
 RENDERS = (
     "The furniture pictures are renders of artists' 3D models, not photographs: "
-    "no result on them stands for CUB, Cars or the like."
+    "no result on them stands for CUB, Cars or the like. Their makers are named in "
+    "saga_ray/data/furniture/ATTRIBUTION.md (CC0 and CC-BY)."
 )
 
 
@@ -59,7 +60,7 @@ def summarise(
     settings: Settings, table: ImageTable, arms: Mapping[str, Mapping[str, Any]], seconds: float
 ) -> Result:
     """The whole run's result; `arms` in the order of the table."""
-    train, test = table.part("train"), table.part("test")
+    train, test = table.part("train"), table.part(settings.evaluation.part)
     return Result(
         name=settings.name,
         seed=settings.seed,

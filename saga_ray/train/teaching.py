@@ -183,8 +183,7 @@ class Teacher:
     def _compare_with_engine(
         self, pairs: Sequence[AcceptedPair], replayed: Replay, mask_PGT: Tensor, taught: Taught
     ) -> None:
-        """Same embeddings, two engines: how far their log-probabilities are apart (raw probabilities only).
-        """
+        """Same embeddings, two engines: how far apart their log-probabilities are (raw ones only)."""
         if self.settings.grpo.policy_probability == "tempered":
             return
         engine_PGT = torch.zeros(mask_PGT.shape)
