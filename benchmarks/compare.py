@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import shlex
 import statistics
@@ -74,8 +75,8 @@ def page(name: str, train: list[str], results: dict[int, dict], numbers: dict[in
         f"    benchmarks/compare.py {name} --seeds {','.join(map(str, seeds))} -- {shlex.join(train)}",
         "",
         f"{date.today()}; {cores()}; seeds {', '.join(map(str, seeds))}. Per cent over "
-        f"{first['test'][arms[0]]['queries']:,} queries of {first['data']['test_classes']} classes never trained on, "
-        "mean ± standard deviation over the seeds (n - 1).",
+        f"{first['test'][arms[0]]['queries']:,} queries of {first['data']['test_classes']} classes never "
+        "trained on, mean ± standard deviation over the seeds (n - 1).",
         f"{first['data']['note']}",
         "",
         "| arm | " + " | ".join(HEADINGS) + " | MAP@R by seed | seconds of training |",
@@ -104,9 +105,8 @@ def spread(values: list[float], digits: int = 1) -> str:
 
 
 def cores() -> str:
-    import os
-
-    return f"{os.cpu_count()} cores ({platform.machine()}), {platform.system()}, Python {platform.python_version()}"
+    machine = f"{os.cpu_count()} cores ({platform.machine()})"
+    return f"{machine}, {platform.system()}, Python {platform.python_version()}"
 
 
 if __name__ == "__main__":

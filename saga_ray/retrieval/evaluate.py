@@ -29,7 +29,9 @@ def evaluate_path(path: Path, data: str | None = None) -> dict[str, Any]:
     table = sources.load(settings.data, settings.seed)
     test = table.part(settings.evaluation.part)
     if not len(test):
-        raise UserError(f"{settings.data.source} has no {settings.evaluation.part} classes to score; is its split column right?")
+        raise UserError(
+            f"{settings.data.source} has no {settings.evaluation.part} classes to score; is its split column right?"
+        )
     scored = {}
     for name, folder in models.items():
         encoder = Encoder.load(folder)
