@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import ray
 import torch
 
 from saga_ray.config.settings import Settings
@@ -46,15 +45,10 @@ def supervisor(tmp_path_factory: pytest.TempPathFactory) -> TinySupervisor:
 
 
 @pytest.fixture(scope="module")
-def pool(supervisor: TinySupervisor) -> Iterator[Pool]:
-    started = not ray.is_initialized()
-    if started:
-        ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
+def pool(session_ray: None, supervisor: TinySupervisor) -> Iterator[Pool]:
     pool = start_pool(SETTINGS, supervisor.folder, supervisor.verdict_key)
     yield pool
     pool.close()
-    if started:
-        ray.shutdown()
 
 
 @pytest.fixture(scope="module")

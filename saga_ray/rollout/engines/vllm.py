@@ -79,6 +79,7 @@ class VllmEngine:
         try:
             import vllm
             from vllm.exceptions import VLLMValidationError
+            from vllm.platforms import current_platform
             from vllm.v1.engine.llm_engine import LLMEngine
         except ImportError as error:
             raise UserError(
@@ -95,22 +96,24 @@ class VllmEngine:
             raise UserError(
                 f"vLLM does not sample as rollout.temperature and its neighbours ask: {error}"
             ) from error
-        _know_architecture(language_model)
-        self._engine: Any = LLMEngine.from_engine_args(
-            vllm.EngineArgs(
-                model=str(language_model),
-                skip_tokenizer_init=True,  # prompts are embeddings, answers are decoded by the supervisor
-                generation_config="vllm",  # not the model folder's defaults and stop tokens
-                dtype=str(dtype).removeprefix("torch."),
-                max_model_len=prompt_length + self.sampling.max_new_tokens,
-                max_num_seqs=settings.max_parallel_sequences,
-                enable_prompt_embeds=True,
-                enable_prefix_caching=True,
-                distributed_executor_backend="uni",
-                disable_log_stats=True,
-                **_device_arguments(settings),
-            )
+        arguments = vllm.EngineArgs(
+            model=str(language_model),
+            skip_tokenizer_init=True,  # prompts are embeddings, answers are decoded by the supervisor
+            generation_config="vllm",  # not the model folder's defaults and stop tokens
+            dtype=str(dtype).removeprefix("torch."),
+            max_model_len=prompt_length + self.sampling.max_new_tokens,
+            max_num_seqs=settings.max_parallel_sequences,
+            enable_prompt_embeds=True,
+            enable_prefix_caching=True,
+            distributed_executor_backend="uni",
+            disable_log_stats=True,
+            **_device_arguments(settings),
         )
+        if current_platform.is_cpu():
+            _know_architecture(language_model)
+        set_num_threads = torch.set_num_threads
+        self._engine: Any = LLMEngine.from_engine_args(arguments)
+        torch.set_num_threads = set_num_threads  # vLLM on CPU disables it for the whole process
         self._groups: dict[int, tuple[PairRequest, list[Completion | None]]] = {}
 
     def submit(self, ticket: int, request: PairRequest) -> None:

@@ -104,10 +104,10 @@ def start_pool(
         settings.train.collective_timeout_s,
     )
     collector: Any = (
-        ray.remote(Collector)
-        .options(num_cpus=0, scheduling_strategy=here, max_concurrency=1000)
-        .remote(verdict_key, limits)
+        ray.remote(Collector).options(num_cpus=0, scheduling_strategy=here).remote(verdict_key, limits)
     )
+    # Threads that wait actively for one another stall where cores are shared: 8 s in place of 0.4 s a round.
+    threads = {"OMP_NUM_THREADS": str(rollout.threads_per_actor), "OMP_WAIT_POLICY": "PASSIVE"}
     actors: list[Any] = [
         ray.remote(EngineActor)
         .options(
@@ -116,7 +116,7 @@ def start_pool(
             resources=dict(rollout.resources),
             max_restarts=-1,  # what keeps killing actors ends the run through rollout.group_retries
             max_concurrency=8,
-            runtime_env={"env_vars": {"OMP_NUM_THREADS": str(rollout.threads_per_actor)}},
+            runtime_env={"env_vars": threads},
         )
         .remote(index, build)
         for index in range(rollout.actors)
