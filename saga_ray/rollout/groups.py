@@ -27,7 +27,7 @@ class Completion:
 class Group:
     """The completions of one pair and their rewards."""
 
-    pair_index: int  # position in the step's plan, over all workers and refill rounds
+    pair_index: int  # position in the plan of its round's micro-batch, over all workers
     same: bool  # both images are of one class
     completions: list[Completion]
     rewards: list[float]
