@@ -1,6 +1,6 @@
 """Settings of `saga supervisor train`: how a pocket supervisor is made from a table of pictures with attribute columns.
 
-Defaults are those that made the supervisor that ships. Widths and rates are a measured recipe, not the paper's: it takes a
+Defaults are those that made the supervisor that ships, but for `bfloat16`. Widths and rates are a measured recipe, not the paper's: it takes a
 pretrained model.
 """
 
@@ -34,7 +34,7 @@ class AlignmentSettings(Section):
     heads: Count = Field(4, description="attention heads")
     hidden: Count = Field(512, description="inner width of its SwiGLU")
     rope_base: Rate = Field(1000.0, description="base of the rotary positions")
-    steps: Count = Field(1500, description="optimizer steps")
+    steps: Count = Field(1200, description="optimizer steps")
     pairs_per_step: Annotated[int, Field(ge=4, multiple_of=4)] = Field(
         40, description="pairs of a step: half same, a quarter different, a quarter different and hard"
     )
@@ -64,7 +64,7 @@ class AlignmentSettings(Section):
         4, description="every so many steps the generic style is trained"
     )
     views: Count = Field(
-        6,
+        5,
         description="augmented views of a picture whose tokens are computed beforehand, besides the plain one",
     )
     bank_gib: Rate = Field(
@@ -84,7 +84,7 @@ class AlignmentSettings(Section):
         0.1, description="spread of noise on each token, in units of the tokens' own spread"
     )
     check_every: Count = Field(
-        250, description="steps between two looks at the validation classes; the best is kept"
+        100, description="steps between two looks at the validation classes; the best is kept"
     )
     check_pairs: Annotated[int, Field(ge=8, multiple_of=2)] = Field(
         400, description="random and hard pairs of such a look, each"
