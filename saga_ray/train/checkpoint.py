@@ -1,5 +1,5 @@
-"""Everything that a worker needs to go on as if nothing had happened: weights, optimizer, proxies, and where
-the plan stands.
+"""Everything that a worker needs to go on as if nothing had happened: weights, optimizer, proxies, where
+the plan stands, and the records of the steps so far (the driver may have died before it read the last ones).
 
 Nothing else has state: plan, augmentation, completions and controls are all seeded by (seed, step or epoch,
 index).
@@ -7,10 +7,11 @@ index).
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +20,11 @@ import torch
 from torch import nn
 
 from saga_ray.models.encoder import Encoder
+from saga_ray.train.records import StepRecord
 
 TRAINING_FILE = "training.pt"
 ENCODER_FOLDER = "encoder"
+RECORDS_FILE = "steps.jsonl"
 
 
 @dataclass
@@ -38,7 +41,11 @@ class Position:
 
 @contextmanager
 def checkpoint_folder(
-    encoder: Encoder, metric_loss: nn.Module, optimizer: torch.optim.Optimizer, position: Position
+    encoder: Encoder,
+    metric_loss: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    position: Position,
+    records: Sequence[StepRecord],
 ) -> Iterator[Path]:
     """A temporary folder with the whole state; gone when the block ends, so hand it to storage inside."""
     folder = Path(tempfile.mkdtemp(prefix="saga-checkpoint-"))
@@ -52,6 +59,7 @@ def checkpoint_folder(
             },
             folder / TRAINING_FILE,
         )
+        (folder / RECORDS_FILE).write_text("".join(json.dumps(record) + "\n" for record in records))
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -66,3 +74,8 @@ def restore(
     metric_loss.load_state_dict(state["metric_loss"])
     optimizer.load_state_dict(state["optimizer"])
     return Position(**state["position"])
+
+
+def records_of(folder: str | os.PathLike[str]) -> list[StepRecord]:
+    """The records of all steps up to a checkpoint, in order."""
+    return [json.loads(line) for line in (Path(folder) / RECORDS_FILE).read_text().splitlines()]

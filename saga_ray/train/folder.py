@@ -55,13 +55,20 @@ class RunFolder:
     @classmethod
     @contextmanager
     def open(cls, path: Path, settings: Settings, *, resume: bool) -> Iterator[RunFolder]:
-        """Hold the folder while the block runs: a new one, or one that ``--resume`` continues."""
+        """Hold the folder while the block runs: a new one, or one that ``--resume`` continues.
+
+        A new one that a `UserError` ends before its first arm is taken away again.
+        """
         path = cls.check(path, resume=resume)
         path.mkdir(parents=True, exist_ok=True)
         write_json(path / "settings.json", settings.model_dump())
         (path / LOCK).write_text(str(os.getpid()))
         try:
             yield cls(path)
+        except UserError:
+            if not resume and not (path / "arms").exists():
+                shutil.rmtree(path)
+            raise
         finally:
             (path / LOCK).unlink(missing_ok=True)
 

@@ -7,9 +7,11 @@ stay current.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as StillRunning
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import ray
@@ -18,24 +20,9 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from saga_ray.config.settings import Settings
 from saga_ray.errors import UserError
+from saga_ray.train.record_log import RecordLog
 from saga_ray.train.records import StepRecord
 from saga_ray.train.worker import ArmTask, train_arm
-
-
-class RecordLog:
-    """Carries step records from rank 0 to the driver, the only one that writes to MLflow."""
-
-    def __init__(self) -> None:
-        self._records: list[StepRecord] = []
-
-    def append(self, record: StepRecord) -> None:
-        """Take a record."""
-        self._records.append(record)
-
-    def drain(self) -> list[StepRecord]:
-        """Give the records that came since the last call."""
-        records, self._records = self._records, []
-        return records
 
 
 def launch(
@@ -70,21 +57,35 @@ def launch(
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
         ),
     )
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        fitted = pool.submit(trainer.fit)
-        while True:
-            try:
-                result = fitted.result(timeout=1.0)
-                break
-            except StillRunning:
-                for record in ray.get(log.drain.remote()):
-                    on_record(record)
-            except ray.train.TrainingFailedError as error:
-                raise _cause(error, arm) from error
-    for record in ray.get(log.drain.remote()):
-        on_record(record)
+    try:
+        fitted = _in_background(trainer.fit)
+        while not fitted.done():
+            with suppress(StillRunning):
+                fitted.exception(timeout=1.0)
+            for record in ray.get(log.drain.remote()):
+                on_record(record)
+        result = fitted.result()
+    except ray.train.TrainingFailedError as error:
+        raise _cause(error, arm) from error
+    finally:
+        # Should the driver give up (Ctrl-C, a full disk), the workers notice by this and end too.
+        ray.kill(log)
     assert result.checkpoint is not None, "an arm reports a checkpoint at its end"
     return Path(result.checkpoint.path)
+
+
+def _in_background(work: Callable[[], ray.train.Result]) -> Future[ray.train.Result]:
+    """Run in a thread that never keeps the process from ending, unlike an executor's."""
+    future: Future[ray.train.Result] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    Thread(target=run, name="ray-train", daemon=True).start()
+    return future
 
 
 def _cause(error: Exception, arm: str) -> Exception:

@@ -31,7 +31,7 @@ from saga_ray.retrieval.evaluation import evaluate_embeddings
 from saga_ray.rollout.pool import Pool, start_pool
 from saga_ray.tracking.mlflow import ArmRun, Tracker
 from saga_ray.train.arms import Arm, arm_settings, execution_order, needs_rollouts
-from saga_ray.train.checkpoint import ENCODER_FOLDER
+from saga_ray.train.checkpoint import ENCODER_FOLDER, records_of
 from saga_ray.train.cluster import alive_nodes, cluster, wait_for_resources
 from saga_ray.train.folder import RunFolder
 from saga_ray.train.gate import parity_gate
@@ -202,10 +202,12 @@ class ArmTrainer:
         self.progress.begin(arm.name, settings.train.steps if budget_s is None else None, done=len(by_step))
 
         def on_record(record: StepRecord) -> None:
+            if record["step"] not in by_step:  # workers that started again repeat steps
+                log.log_metrics(scalar_metrics(record), step=record["step"])
             by_step[record["step"]] = record
-            log.log_metrics(scalar_metrics(record), step=record["step"])
             self.progress.update(record)
             if (record["step"] + 1) % settings.train.checkpoint_every == 0:
+                log.flush()
                 self.folder.write_steps(arm.name, [by_step[step] for step in sorted(by_step)])
 
         checkpoint = launch(
@@ -227,6 +229,10 @@ class ArmTrainer:
             arm.name,
             on_record,
         )
-        self.folder.write_steps(arm.name, [by_step[step] for step in sorted(by_step)])
+        records = records_of(checkpoint)
+        for record in records:
+            if record["step"] not in by_step:  # it came while no driver was there
+                log.log_metrics(scalar_metrics(record), step=record["step"])
+        self.folder.write_steps(arm.name, records)
         self.progress.end()
         return checkpoint / ENCODER_FOLDER

@@ -28,7 +28,7 @@ from saga_ray.models import supervisors
 from saga_ray.models.encoder import Encoder
 from saga_ray.rollout.client import RolloutClient
 from saga_ray.train.arms import needs_rollouts
-from saga_ray.train.checkpoint import Position, checkpoint_folder, restore
+from saga_ray.train.checkpoint import Position, checkpoint_folder, records_of, restore
 from saga_ray.train.records import StepRecord, sample_record, step_record
 from saga_ray.train.schedule import build_optimizer, rate_factor, set_rates, step_progress
 from saga_ray.train.step import NonFiniteLoss, Step
@@ -78,9 +78,11 @@ def train_arm(config: dict[str, ArmTask]) -> None:
     optimizer = build_optimizer(encoder, metric_loss, settings.optimizer)
     checkpoint = ray.train.get_checkpoint()
     position = Position()
+    records: list[StepRecord] = []
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
             position = restore(folder, encoder, metric_loss, optimizer)
+            records = records_of(folder)
     teacher = probe = None
     if needs_rollouts(settings):
         supervisor = supervisors.load(settings.supervisor.path, settings.supervisor.precision).to(device)
@@ -89,6 +91,7 @@ def train_arm(config: dict[str, ArmTask]) -> None:
             probe = VerdictProbe(supervisor, ray.get(task.probe_table), settings)
     step_runner = Step(encoder, metric_loss, teacher, task.client, settings, world, device)
     batches = _batches(task, table, world, position)
+    told: ray.ObjectRef[None] | None = None
 
     while (progress := _progress(task, position, world)) < 1.0:
         started = time.perf_counter()
@@ -117,9 +120,12 @@ def train_arm(config: dict[str, ArmTask]) -> None:
                 record["verdict_accuracy"] = probe.accuracy(encoder)
             if teacher and result.sample and result.step % settings.report.rollouts_every == 0:
                 record["sample"] = sample_record(result.sample)
-            task.log.append.remote(record)
+            records.append(record)
+            if told is not None:
+                ray.get(told)  # fails when the driver has given up, and so ends this worker
+            told = task.log.append.remote(record)
         if ended or position.step % settings.train.checkpoint_every == 0:
-            _report(encoder, metric_loss, optimizer, position, world)
+            _report(encoder, metric_loss, optimizer, position, records, world)
 
 
 def _progress(task: ArmTask, position: Position, world: World) -> float:
@@ -158,6 +164,7 @@ def _report(
     metric_loss: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     position: Position,
+    records: list[StepRecord],
     world: World,
 ) -> None:
     """Hand a checkpoint to Ray Train; every worker must call it, rank 0 alone brings the files."""
@@ -165,7 +172,7 @@ def _report(
     if world.rank:
         ray.train.report(metrics)
         return
-    with checkpoint_folder(encoder, metric_loss, optimizer, position) as folder:
+    with checkpoint_folder(encoder, metric_loss, optimizer, position, records) as folder:
         ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
 

@@ -30,7 +30,7 @@ from tests.tiny import LAYERS, PIXELS, TOKEN_WIDTH
 from tests.train import faults
 from tests.train.small import PICTURES, make_pictures
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 PROMISED = {"recall@1", "recall@4", "map@r", "r_precision", "nmi"}
 PROMISED_OF_ROLLOUTS = {

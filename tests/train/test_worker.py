@@ -1,0 +1,96 @@
+"""What must not change a run's numbers: an interruption, a killed worker, the number of workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import ray
+import torch
+from safetensors.torch import load_file
+
+from saga_ray.config.names import SOURCE_TREE
+from saga_ray.config.settings import Settings
+from saga_ray.train import launch
+from saga_ray.train.folder import RunFolder
+from saga_ray.train.run import run
+from tests.train import faults
+
+pytestmark = pytest.mark.timeout(900)
+
+ARMS = ["saga"]
+TRAIN = {"steps": 5, "checkpoint_every": 2, "max_failures": 0}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(session_ray: None, base: Path, small: Callable[..., Settings]) -> RunFolder:
+    run(small(ARMS, train=TRAIN), base / "uninterrupted")
+    return RunFolder(base / "uninterrupted")
+
+
+def assert_same_run(folder: RunFolder, expected: RunFolder, tolerance: float = 1e-6) -> None:
+    """The same steps with the same losses, and the same encoder in the end."""
+    assert [record["step"] for record in folder.steps("saga")] == list(range(TRAIN["steps"]))
+    for record, wanted in zip(folder.steps("saga"), expected.steps("saga"), strict=True):
+        assert record["micro_batches"] == wanted["micro_batches"]
+        for name in wanted:
+            if name.startswith(("loss/", "gradient/", "rollout/")):
+                assert record[name] == pytest.approx(wanted[name], rel=tolerance, abs=tolerance), name
+        assert record.get("verdict_accuracy") == wanted.get("verdict_accuracy")
+        assert ("sample" in record) == ("sample" in wanted)
+    weights, wanted_weights = (
+        load_file(of.model("saga") / "encoder.safetensors") for of in (folder, expected)
+    )
+    assert weights.keys() == wanted_weights.keys()
+    for name, weight in wanted_weights.items():
+        torch.testing.assert_close(weights[name], weight, rtol=tolerance, atol=tolerance)
+
+
+def test_a_run_whose_process_was_killed_goes_on_as_if_nothing_had_happened(
+    uninterrupted: RunFolder, base: Path, small: Callable[..., Settings], tmp_path: Path
+) -> None:
+    settings, output = small(ARMS, train=TRAIN), base / "interrupted"
+    (tmp_path / "settings.json").write_text(settings.model_dump_json())
+    killed = subprocess.run(
+        [sys.executable, "-m", "tests.train.interrupted", str(tmp_path / "settings.json"), str(output)],
+        env={**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address, "OMP_NUM_THREADS": "1"},
+        cwd=SOURCE_TREE,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    folder = RunFolder(output)
+    assert folder.finished("saga") is None and not folder.result.exists()
+    assert len(folder.steps("saga")) < TRAIN["steps"]
+    before = RunFolder.mlflow_run(output)
+
+    result = run(settings, output, resume=True)
+    assert_same_run(folder, uninterrupted)
+    assert result.test["saga"].steps == TRAIN["steps"]  # type: ignore[union-attr]
+    assert RunFolder.mlflow_run(output) == before
+
+
+def test_a_killed_worker_starts_again_from_the_last_checkpoint(
+    uninterrupted: RunFolder,
+    base: Path,
+    small: Callable[..., Settings],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(launch, "train_arm", faults.worker_dies)
+    run(small(ARMS, train=TRAIN | {"max_failures": 1}), base / "killed")
+    folder = RunFolder(base / "killed")
+    assert (folder.checkpoints / faults.MARKER).exists()
+    assert_same_run(folder, uninterrupted)
+
+
+def test_two_workers_take_the_steps_of_one(
+    uninterrupted: RunFolder, base: Path, small: Callable[..., Settings]
+) -> None:
+    run(small(ARMS, train=TRAIN | {"workers": 2}), base / "two-workers")
+    assert_same_run(RunFolder(base / "two-workers"), uninterrupted, tolerance=1e-3)
