@@ -7,6 +7,7 @@ answering in mid-run costs its metrics, never the training.
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import sys
 import time
@@ -32,6 +33,9 @@ from saga_ray.tracking.parameters import parameters
 logger = logging.getLogger(__name__)
 for noisy in ("mlflow", "alembic"):
     logging.getLogger(noisy).setLevel(logging.ERROR)
+
+# Two links an arm, printed by a store behind a server; a command says at its end where to look.
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 FLUSH_EVERY_S = 5.0
 METRICS_A_REQUEST = 1000  # MLflow's own limits

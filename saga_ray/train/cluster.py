@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import ray
+from ray.autoscaler.sdk import request_resources
 
 from saga_ray.config.settings import Settings
 from saga_ray.errors import UserError
 
-QUIET = {
+log = logging.getLogger(__name__)
+
+SAY_EVERY_S = 30.0
+LOOK_EVERY_S = 2.0
+Bundle = dict[str, float]
+
+ANY = {
     # Workers resolve relative paths from the driver's folder, not from Ray Train's storage.
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    # Ray's own warnings of the driver process (C++) go past Python's logging.
-    "RAY_BACKEND_LOG_LEVEL": "error",
 }
-"""Set for the driver unless the user has."""
+"""Environment of the driver, unless the user has set it."""
 LOCAL = {
-    # A cluster of this process alone, on loopback: no token is written to the home folder, where a later `ray
-    # start`
-    # would pick it up.
+    # A cluster of this process alone, on loopback: no token is written to the home folder, where a later
+    # `ray start` would pick it up.
     "RAY_AUTH_MODE": "disabled",
     # More processes than cores start at once here, on purpose.
     "RAY_worker_maximum_startup_concurrency": "16",
@@ -35,32 +41,14 @@ def cluster(settings: Settings) -> Iterator[None]:
     """Join the cluster of ``ray.address`` or of the submitted job, else start a local one for the duration of
     the block.
     """
-    address = settings.ray.address or os.environ.get("RAY_ADDRESS")
+    address = _address(settings)
     joined = ray.is_initialized()
-    for name, value in (QUIET if address else QUIET | LOCAL).items():
+    for name, value in (ANY if address else ANY | LOCAL).items():
         os.environ.setdefault(name, value)
-    # Arithmetic threads are set by train.threads_per_worker and rollout.threads_per_actor; more would fight
-    # for the cores.
-    variables = {"OMP_NUM_THREADS": "1"}
     if not joined:
         try:
-            if address:
-                ray.init(
-                    address=address,
-                    runtime_env={"env_vars": variables},
-                    log_to_driver=False,
-                    configure_logging=False,
-                )
-            else:
-                ray.init(
-                    num_cpus=settings.ray.local_cpus,
-                    resources=_local_resources(settings),
-                    include_dashboard=False,
-                    runtime_env={"env_vars": variables},
-                    log_to_driver=False,
-                    configure_logging=False,
-                )
-        except (ConnectionError, RuntimeError, ValueError) as error:
+            _join(address) if address else _start(settings)
+        except Exception as error:  # Ray raises several kinds, bare Exception among them
             where = f"the Ray cluster at {address}" if address else "a local Ray cluster"
             raise UserError(
                 f"{where} could not be reached or started: {_first_line(error)}; check `ray status`"
@@ -72,6 +60,35 @@ def cluster(settings: Settings) -> Iterator[None]:
             ray.shutdown()
 
 
+# Arithmetic threads are set by train.threads_per_worker and rollout.threads_per_actor; more would fight.
+RUNTIME: dict[str, Any] = {"env_vars": {"OMP_NUM_THREADS": "1"}}
+STARTS = 3
+"""Ray gives its own processes 30 s to start, which a busy machine may exceed."""
+
+
+def _join(address: str) -> None:
+    ray.init(address=address, runtime_env=RUNTIME, log_to_driver=False, configure_logging=False)
+
+
+def _start(settings: Settings) -> None:
+    for attempt in range(1, STARTS + 1):
+        try:
+            ray.init(
+                address="local",  # else Ray joins a cluster that someone else started on this machine
+                num_cpus=settings.ray.local_cpus,
+                resources=_local_resources(settings),
+                include_dashboard=False,
+                runtime_env=RUNTIME,
+                log_to_driver=False,
+                configure_logging=False,
+            )
+            return
+        except Exception as error:
+            ray.shutdown()
+            if attempt == STARTS or "timed out during startup" not in str(error):
+                raise
+
+
 def alive_nodes() -> int:
     """Nodes of the cluster that are up."""
     return sum(bool(node["Alive"]) for node in ray.nodes())  # type: ignore[no-untyped-call]
@@ -81,45 +98,77 @@ def wait_for_resources(settings: Settings, *, rollouts: bool) -> None:
     """Wait until the cluster's total covers what the run asks for at the same time; says what is missing when
     it does not come.
 
-    A local cluster does not grow, so there the answer is immediate.
+    A cluster that this run joined may grow: its autoscaler is asked for the nodes. A local one does not, so
+    there the answer is immediate.
     """
-    needed = _needed(settings, rollouts=rollouts)
-    deadline = time.monotonic() + (settings.ray.wait_for_resources_s if alive_nodes() > 1 else 0.0)
-    while True:
-        total = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        missing = {name: amount for name, amount in needed.items() if total.get(name, 0.0) < amount}
-        if not missing:
-            return
-        if time.monotonic() >= deadline:
-            break
-        time.sleep(2.0)
-    wants = ", ".join(
-        f"{amount:g} {name} (there are {total.get(name, 0.0):g})" for name, amount in missing.items()
-    )
-    raise UserError(
-        f"the Ray cluster has too little for this run: it needs {wants} "
-        f"for {settings.train.workers} training workers, "
-        f"{settings.rollout.actors if rollouts else 0} rollout actors and data tasks; "
-        "raise ray.local_cpus, add nodes, or lower train.workers, rollout.actors or their cpus"
-    )
+    bundles = _bundles(settings, rollouts=rollouts)
+    missing, limit_s = _missing(bundles), settings.ray.wait_for_resources_s
+    waited, remedy = "", "raise ray.local_cpus"
+    if missing and _address(settings):
+        missing = _wait_while_it_grows(bundles, limit_s)
+        waited, remedy = f" after ray.wait_for_resources_s={limit_s:g} s", "add nodes"
+    if missing:
+        raise UserError(
+            f"the Ray cluster has too little for this run{waited}: it needs {_wants(missing)} "
+            f"for {settings.train.workers} training workers, "
+            f"{settings.rollout.actors if rollouts else 0} rollout actors and data tasks; "
+            f"{remedy}, or lower train.workers, rollout.actors or their cpus"
+        )
 
 
-def _needed(settings: Settings, *, rollouts: bool) -> dict[str, float]:
+def _wait_while_it_grows(bundles: list[Bundle], limit_s: float) -> Bundle:
+    """Ask the autoscaler for the bundles and wait; returns what is missing still at the limit."""
+    deadline = time.monotonic() + limit_s
+    say_at = time.monotonic()
+    request_resources(bundles=bundles)
+    try:
+        while (missing := _missing(bundles)) and time.monotonic() < deadline:
+            if time.monotonic() >= say_at:
+                log.warning("waiting for the Ray cluster to grow: the run needs %s", _wants(missing))
+                say_at += SAY_EVERY_S
+            time.sleep(LOOK_EVERY_S)
+        return missing
+    finally:
+        # The request outlives its driver and would keep idle nodes for ever; from here on the run's own
+        # workers and actors hold them.
+        request_resources(bundles=[])
+
+
+def _bundles(settings: Settings, *, rollouts: bool) -> list[Bundle]:
+    """What each training worker and each rollout actor needs on its node."""
     train, rollout = settings.train, settings.rollout
     # One logical CPU stays free for the data tasks of each worker, or training would wait for pictures for
     # ever.
-    needed = {
-        "CPU": train.workers * (train.cpus_per_worker + 1.0),
-        "GPU": train.workers * train.gpus_per_worker,
-    }
-    for name, amount in train.resources.items():
-        needed[name] = needed.get(name, 0.0) + train.workers * amount
-    if rollouts:
-        needed["CPU"] += rollout.actors * rollout.cpus_per_actor
-        needed["GPU"] += rollout.actors * rollout.gpus_per_actor
-        for name, amount in rollout.resources.items():
-            needed[name] = needed.get(name, 0.0) + rollout.actors * amount
-    return {name: amount for name, amount in needed.items() if amount > 0}
+    worker = {"CPU": train.cpus_per_worker + 1.0, "GPU": train.gpus_per_worker, **train.resources}
+    actor = {"CPU": rollout.cpus_per_actor, "GPU": rollout.gpus_per_actor, **rollout.resources}
+    bundles = [worker] * train.workers + [actor] * (rollout.actors if rollouts else 0)
+    return [{name: amount for name, amount in bundle.items() if amount > 0} for bundle in bundles]
+
+
+def _missing(bundles: list[Bundle]) -> Bundle:
+    """The amounts in all, of those resources of which the cluster has less."""
+    needed: Bundle = {}
+    for bundle in bundles:
+        for name, amount in bundle.items():
+            needed[name] = needed.get(name, 0.0) + amount
+    total = _total()
+    return {name: amount for name, amount in needed.items() if total.get(name, 0.0) < amount}
+
+
+def _wants(missing: Bundle) -> str:
+    total = _total()
+    return ", ".join(
+        f"{amount:g} {name} (there are {total.get(name, 0.0):g})" for name, amount in missing.items()
+    )
+
+
+def _total() -> Bundle:
+    return dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
+
+
+def _address(settings: Settings) -> str | None:
+    """Of the cluster to join; none: a local one."""
+    return settings.ray.address or os.environ.get("RAY_ADDRESS") or None
 
 
 def _local_resources(settings: Settings) -> dict[str, float]:

@@ -1,0 +1,72 @@
+"""Waiting for a cluster to grow: what is asked of the autoscaler, what is said, what is taken back."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from saga_ray.config.settings import Settings
+from saga_ray.errors import UserError
+from saga_ray.train import cluster
+
+SETTINGS = Settings.model_validate(
+    {
+        "train": {"workers": 2, "gpus_per_worker": 1.0, "resources": {"training": 1.0}},
+        "rollout": {"actors": 1, "cpus_per_actor": 2.0, "resources": {"rollout": 1.0}},
+        "ray": {"address": "head:6379", "wait_for_resources_s": 100.0},
+    }
+)
+WORKER = {"CPU": 2.0, "GPU": 1.0, "training": 1.0}
+ACTOR = {"CPU": 2.0, "rollout": 1.0}
+ENOUGH = {"CPU": 16.0, "GPU": 2.0, "training": 2.0, "rollout": 1.0}
+
+
+class GrowingRay:
+    """A cluster whose nodes come after a time; its clock goes on while one sleeps."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, grown_after_s: float) -> None:
+        self.now, self.grown_after_s = 0.0, grown_after_s
+        self.requests: list[Any] = []
+        patch.setattr(cluster, "time", SimpleNamespace(monotonic=lambda: self.now, sleep=self.sleep))
+        patch.setattr(cluster, "ray", SimpleNamespace(cluster_resources=self.resources))
+        patch.setattr(cluster, "request_resources", lambda bundles: self.requests.append(bundles))
+        patch.delenv("RAY_ADDRESS", raising=False)
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def resources(self) -> dict[str, float]:
+        return ENOUGH if self.now >= self.grown_after_s else {"CPU": 16.0}
+
+
+def test_a_joined_cluster_is_asked_to_grow_and_the_request_taken_back(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    growing = GrowingRay(monkeypatch, grown_after_s=70.0)
+    cluster.wait_for_resources(SETTINGS, rollouts=True)
+    assert growing.requests == [[WORKER, WORKER, ACTOR], []]
+    wants = "2 GPU (there are 0), 2 training (there are 0), 1 rollout (there are 0)"
+    assert caplog.messages == [f"waiting for the Ray cluster to grow: the run needs {wants}"] * 3
+
+
+def test_the_wait_ends_with_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    growing = GrowingRay(monkeypatch, grown_after_s=1e9)
+    with pytest.raises(UserError, match=r"wait_for_resources_s=100 s: it needs 2 GPU \(there"):
+        cluster.wait_for_resources(SETTINGS, rollouts=True)
+    assert growing.requests[-1] == [] and growing.now == pytest.approx(100.0, abs=5.0)
+
+
+def test_a_cluster_that_is_large_enough_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    growing = GrowingRay(monkeypatch, grown_after_s=0.0)
+    cluster.wait_for_resources(SETTINGS, rollouts=True)
+    assert growing.requests == [] and growing.now == 0.0
+
+
+def test_a_local_cluster_answers_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    growing = GrowingRay(monkeypatch, grown_after_s=10.0)
+    local = SETTINGS.model_copy(update={"ray": SETTINGS.ray.model_copy(update={"address": None})})
+    with pytest.raises(UserError, match="too little for this run: it needs .*; raise ray.local_cpus"):
+        cluster.wait_for_resources(local, rollouts=True)
+    assert growing.requests == [] and growing.now == 0.0
