@@ -24,8 +24,10 @@ import psutil
 
 from saga_ray.config.names import SOURCE_TREE
 
-START_S, STOP_S, SUBMIT_S = 150.0, 20.0, 150.0
+START_S, STOP_S, SUBMIT_S = 240.0, 20.0, 150.0
 JOB_S = 500.0
+STARTS = 3
+"""Ray gives its own processes 30 s to start, which a busy machine may exceed."""
 BIN = Path(sys.executable).parent
 
 
@@ -90,10 +92,8 @@ def process(
     try:
         yield running
     finally:
-        family: list[psutil.Process] = []
+        family = _session(running.pid)
         if running.poll() is None:
-            top = psutil.Process(running.pid)
-            family = [top, *top.children(recursive=True)]
             running.terminate()
         deadline = time.monotonic() + STOP_S
         while any(map(_alive, family)) and time.monotonic() < deadline:
@@ -102,6 +102,16 @@ def process(
             with suppress(psutil.NoSuchProcess):
                 one.kill()
         running.wait(STOP_S)
+
+
+def _session(leader: int) -> list[psutil.Process]:
+    """All processes that a session's leader has started, also those whose parents have ended."""
+    found = []
+    for one in psutil.process_iter():
+        with suppress(ProcessLookupError, PermissionError):
+            if os.getsid(one.pid) == leader:
+                found.append(one)
+    return found
 
 
 def _alive(one: psutil.Process) -> bool:
@@ -199,14 +209,18 @@ def head(
             "PYTHONPATH": str(SOURCE_TREE),  # for `second_node`
         }
     log = folder / "head.log"
-    with process(command, log, more) as running:
+    for attempt in range(1, STARTS + 1):
+        with process(command, log, more) as running:
 
-        def ready() -> bool:
-            assert running.poll() is None, log.read_text()
-            return bool(get(f"{up.dashboard}/api/version") and up.nodes())
+            def up_or_given_up(running: subprocess.Popen[bytes] = running) -> bool:
+                return bool(running.poll() is not None or up.nodes())
 
-        wait_until("the start of a Ray head", ready, START_S, log)
-        yield up
+            wait_until("the start of a Ray head", up_or_given_up, START_S, log)
+            if running.poll() is None:
+                yield up
+                return
+        said = log.read_text()
+        assert attempt < STARTS and "timed out during startup" in said, said
 
 
 def _autoscaler(address: str, head_has: Mapping[str, float], grows_by: Mapping[str, float]) -> dict[str, Any]:
