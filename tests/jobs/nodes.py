@@ -24,7 +24,7 @@ import psutil
 
 from saga_ray.config.names import SOURCE_TREE
 
-START_S, STOP_S, SUBMIT_S = 240.0, 20.0, 150.0
+START_S, STOP_S, SUBMIT_S = 240.0, 10.0, 150.0
 JOB_S = 500.0
 STARTS = 3
 """Ray gives its own processes 30 s to start, which a busy machine may exceed."""
