@@ -57,7 +57,7 @@ class RunFolder:
     def open(cls, path: Path, settings: Settings, *, resume: bool) -> Iterator[RunFolder]:
         """Hold the folder while the block runs: a new one, or one that ``--resume`` continues.
 
-        A new one that a `UserError` ends before its first arm is taken away again.
+        A new one that a `UserError` ends before any arm has begun is taken away again.
         """
         path = cls.check(path, resume=resume)
         path.mkdir(parents=True, exist_ok=True)
@@ -66,7 +66,8 @@ class RunFolder:
         try:
             yield cls(path)
         except UserError:
-            if not resume and not (path / "arms").exists():
+            begun = cls(path).checkpoints.exists() or (path / "arms").exists()
+            if not resume and not begun:
                 shutil.rmtree(path)
             raise
         finally:

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from transformers.utils.logging import disable_progress_bar
 
 from saga_ray.config.settings import Settings
 from tests.tiny import tiny_supervisor
@@ -22,6 +23,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def small(base: Path) -> Callable[..., Settings]:
     """``small(arms, section={...})``: settings of a small run."""
+    disable_progress_bar()  # of the tiny supervisor's weights, on stderr
     supervisor = base / "supervisor"
     supervisor.mkdir()
     tiny_supervisor(supervisor)
