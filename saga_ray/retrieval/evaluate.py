@@ -30,7 +30,8 @@ def evaluate_path(path: Path, data: str | None = None) -> dict[str, Any]:
     test = table.part(settings.evaluation.part)
     if not len(test):
         raise UserError(
-            f"{settings.data.source} has no {settings.evaluation.part} classes to score; is its split column right?"
+            f"{settings.data.source} has no {settings.evaluation.part} classes to score; "
+            "is its split column right?"
         )
     scored = {}
     for name, folder in models.items():

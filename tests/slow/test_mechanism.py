@@ -1,7 +1,7 @@
-"""The mechanism, shown: the frozen supervisor's gradient alone improves retrieval on classes nobody trained on.
+"""The mechanism, shown: the frozen supervisor's gradient alone improves retrieval on unseen classes.
 
-GRPO alone, tower rate 2e-5, 100 steps; no loss reaches the pooler, so it stays what it starts as: mean pooling.
-The control is the same run with the pairs' targets permuted.
+GRPO alone, tower rate 2e-5, 100 steps; no loss reaches the pooler, so it stays what it starts as: mean
+pooling. The control is the same run with the pairs' targets permuted.
 """
 
 from __future__ import annotations
