@@ -4,12 +4,12 @@
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: setup  ## train on real pictures and see what SAGA gains on unseen classes: runs/demo, replaced if there (12 to 15 minutes)
+demo: setup  ## train on real pictures and see what SAGA gains on unseen classes: runs/demo, replaced if there (made for 15 minutes on 2 cores)
 	@rm -rf runs/demo
 	.venv/bin/saga train furniture --output runs/demo
 	@.venv/bin/python .ci/check_demo.py runs/demo
 
-test: setup  ## the whole test suite but what is marked slow or gpu (at most 20 minutes on 2 cores)
+test: setup  ## the whole test suite but what is marked slow or gpu (made for 20 minutes on 2 cores)
 	.venv/bin/python -m pytest
 
 test-slow: setup  ## the tests that train for minutes
