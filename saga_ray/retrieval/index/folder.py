@@ -1,0 +1,114 @@
+"""An index's folder: snapshots that are whole or absent, and the name of the current one.
+
+    CURRENT              the number of the current snapshot; replaced atomically
+    snapshots/<number>/  one state of the index, never changed once it has its name
+    LOCK                 held by the one process that changes the index
+
+A snapshot is written under another name, brought to the disk, renamed, and only then named by CURRENT;
+whoever reads sees the state before a change or the one after it, also when the writer is killed in between.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from saga_ray.errors import UserError
+
+CURRENT, SNAPSHOTS, LOCK = "CURRENT", "snapshots", "LOCK"
+KEPT = 2
+"""Snapshots left in place: the current one and its predecessor, which a reader may be opening just now."""
+UNFINISHED = ".part"
+
+
+def current(folder: Path) -> int | None:
+    """The number of the current snapshot; none where the folder holds no index (yet)."""
+    try:
+        return int((folder / CURRENT).read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder / CURRENT} cannot be read ({error}); build the index anew") from error
+
+
+def path_of(folder: Path, number: int) -> Path:
+    """Where a snapshot lies."""
+    return folder / SNAPSHOTS / f"{number:06d}"
+
+
+@contextmanager
+def changing(folder: Path) -> Iterator[None]:
+    """Be the only process that changes an index; the lock goes with the process, also when it is killed.
+
+    Raises UserError where another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(
+                f"the index {folder} is being changed by another process; try again when it is done"
+            ) from error
+        yield
+
+
+@contextmanager
+def new_snapshot(folder: Path) -> Iterator[Path]:
+    """A folder to write the next snapshot into; it becomes the current one if the block ends well.
+
+    To be used inside `changing`.
+    """
+    before = current(folder)
+    number = (before or 0) + 1
+    snapshots = folder / SNAPSHOTS
+    snapshots.mkdir(exist_ok=True)
+    _remove_leftovers(snapshots, before)
+    place = path_of(folder, number)
+    unfinished = place.with_name(place.name + UNFINISHED)
+    unfinished.mkdir()
+    try:
+        yield unfinished
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    for file in unfinished.iterdir():
+        _to_disk(file)
+    _to_disk(unfinished)
+    unfinished.rename(place)
+    _to_disk(snapshots)
+    _name_current(folder, number)
+    for old in _numbers(snapshots):
+        if old <= number - KEPT:
+            shutil.rmtree(path_of(folder, old), ignore_errors=True)
+
+
+def _name_current(folder: Path, number: int) -> None:
+    aside = folder / f"{CURRENT}{UNFINISHED}"
+    aside.write_text(f"{number}\n")
+    _to_disk(aside)
+    os.replace(aside, folder / CURRENT)
+    _to_disk(folder)
+
+
+def _remove_leftovers(snapshots: Path, before: int | None) -> None:
+    """What a killed writer left: unfinished folders, and a finished one that CURRENT never named."""
+    for place in snapshots.iterdir():
+        if place.name.endswith(UNFINISHED) or (place.name.isdigit() and int(place.name) > (before or 0)):
+            shutil.rmtree(place)
+
+
+def _numbers(snapshots: Path) -> list[int]:
+    return sorted(int(place.name) for place in snapshots.iterdir() if place.name.isdigit())
+
+
+def _to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,76 @@
+"""What all kinds of index can do: hold embeddings by a number (key) each, and find the nearest."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+FILE = "index.faiss"
+NONE = -1
+"""Stands for no key where there are fewer than k rows."""
+
+
+class Vectors(ABC):
+    """Embeddings of unit length, by key. A key is given once and never again, also after a deletion.
+
+    Reading (`search`, `vectors`) is safe from several threads; changing is not.
+    """
+
+    kind: str
+    effort: int | None = None
+    """How hard a search looks: larger finds more of the true neighbours and takes longer; None: exact."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """Rows that can be found."""
+
+    @abstractmethod
+    def add(self, keys_M: NDArray[np.int64], z_ME: NDArray[np.float32]) -> None:
+        """Take rows in. Keys ascend, and are larger than all before."""
+
+    @abstractmethod
+    def remove(self, keys_M: NDArray[np.int64]) -> None:
+        """Take rows out; they are never found again. All keys are present."""
+
+    @abstractmethod
+    def search(self, z_QE: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Keys and inner products (both Q x K) of the nearest rows, best first.
+
+        K is k, or the number of rows where there are fewer; every place holds a row, each row at most once.
+        """
+
+    @abstractmethod
+    def vectors(self, keys_M: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The embeddings z_ME as they are stored."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write into a folder; `load` of the same file reads it back."""
+
+    def settings(self) -> dict[str, Any]:
+        """What was chosen for this index, for people to read."""
+        return {}
+
+
+def fill_up(
+    vectors: Vectors,
+    keys: NDArray[np.int64],
+    z_QE: NDArray[np.float32],
+    found: tuple[NDArray[np.int64], NDArray[np.float32]],
+    k: int,
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Answer the queries for which an approximate search found too few rows by comparing all rows.
+
+    `keys`: of all rows.
+    """
+    short_Q = (found[0] == NONE).any(axis=1)
+    if short_Q.any():
+        scores, places = faiss.knn(z_QE[short_Q], vectors.vectors(keys), k, faiss.METRIC_INNER_PRODUCT)
+        found[0][short_Q], found[1][short_Q] = keys[places], scores
+    return found
