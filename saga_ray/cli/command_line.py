@@ -97,6 +97,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"saga: {error}", file=sys.stderr)
         return USER_ERROR
-    except KeyboardInterrupt:
-        print("saga: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"saga: {stop.args[0] if stop.args else 'interrupted'}", file=sys.stderr)
         return INTERRUPTED

@@ -34,7 +34,7 @@ class AlignmentSettings(Section):
     heads: Count = Field(4, description="attention heads")
     hidden: Count = Field(512, description="inner width of its SwiGLU")
     rope_base: Rate = Field(1000.0, description="base of the rotary positions")
-    steps: Count = Field(1200, description="optimizer steps")
+    steps: Count = Field(800, description="optimizer steps")
     pairs_per_step: Annotated[int, Field(ge=4, multiple_of=4)] = Field(
         40, description="pairs of a step: half same, a quarter different, a quarter different and hard"
     )
@@ -51,9 +51,6 @@ class AlignmentSettings(Section):
     )
     likeness_weight: Amount = Field(
         0.5, description="weight of a contrastive loss between the projected pictures of the same pairs"
-    )
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.05, description="label smoothing over an attribute's values"
     )
     own_answers: Share = Field(
         0.75,
@@ -75,13 +72,13 @@ class AlignmentSettings(Section):
         0.6, description="smallest share of its area that a view keeps"
     )
     channel_noise: Amount = Field(
-        0.15, description="spread of a random factor for each token channel, one for a pair"
+        0.3, description="spread of a random factor for each token channel, one for a pair"
     )
     channel_drop: Share = Field(
-        0.1, description="share of the token channels that are dropped, the same for a pair"
+        0.2, description="share of the token channels that are dropped, the same for a pair"
     )
     token_noise: Amount = Field(
-        0.1, description="spread of noise on each token, in units of the tokens' own spread"
+        0.2, description="spread of noise on each token, in units of the tokens' own spread"
     )
     check_every: Count = Field(
         100, description="steps between two looks at the validation classes; the best is kept"

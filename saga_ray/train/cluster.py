@@ -41,7 +41,7 @@ def cluster(settings: Settings) -> Iterator[None]:
     """Join the cluster of ``ray.address`` or of the submitted job, else start a local one for the duration of
     the block.
     """
-    address = _address(settings)
+    address = address_of(settings)
     joined = ray.is_initialized()
     for name, value in (ANY if address else ANY | LOCAL).items():
         os.environ.setdefault(name, value)
@@ -104,7 +104,7 @@ def wait_for_resources(settings: Settings, *, rollouts: bool) -> None:
     bundles = _bundles(settings, rollouts=rollouts)
     missing, limit_s = _missing(bundles), settings.ray.wait_for_resources_s
     waited, remedy = "", "raise ray.local_cpus"
-    if missing and _address(settings):
+    if missing and address_of(settings):
         missing = _wait_while_it_grows(bundles, limit_s)
         waited, remedy = f" after ray.wait_for_resources_s={limit_s:g} s", "add nodes"
     if missing:
@@ -166,7 +166,7 @@ def _total() -> Bundle:
     return dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
 
 
-def _address(settings: Settings) -> str | None:
+def address_of(settings: Settings) -> str | None:
     """Of the cluster to join; none: a local one."""
     return settings.ray.address or os.environ.get("RAY_ADDRESS") or None
 

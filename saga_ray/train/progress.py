@@ -74,8 +74,7 @@ class Progress:
         self._arm, self._steps, self._done = arm, steps, done
         self._share = done / steps if steps else 0.0
         self._readings, self._last_line = "", None
-        self._pace.clear()
-        self._pace.append((self._clock(), self._share, done))
+        self._pace.clear()  # measured from the first step's end: before it, workers start
 
     def update(self, record: Mapping[str, Any]) -> None:
         """A step is done: its record."""
@@ -94,15 +93,11 @@ class Progress:
             self.say(self._line())
 
     def seconds_left(self) -> float | None:
-        """Seconds that the arm still needs at the pace of its recent steps; None before the first."""
-        (began, share_then, _), (now, share_now, _) = self._pace[0], self._pace[-1]
-        if share_now <= share_then:
+        """Seconds that the arm still needs at the pace of its recent steps; None before the second."""
+        if len(self._pace) < 2:
             return None
+        (began, share_then, _), (now, share_now, _) = self._pace[0], self._pace[-1]
         return (1.0 - share_now) * (now - began) / (share_now - share_then)
-
-    def _seconds_a_step(self) -> float:
-        (began, _, then), (now, _, done) = self._pace[0], self._pace[-1]
-        return (now - began) / max(done - then, 1)
 
     def _show(self, last: bool) -> None:
         if self._live:
@@ -121,7 +116,10 @@ class Progress:
 
     def _time(self) -> str:
         left = self.seconds_left()
-        return f"{self._seconds_a_step():.2f} s/step  {'?' if left is None else clock_time(left)} left"
+        if left is None:
+            return "time left: ?"
+        (began, _, then), (now, _, done) = self._pace[0], self._pace[-1]
+        return f"{(now - began) / (done - then):.2f} s/step  {clock_time(left)} left"
 
     def _line(self) -> str:
         return "  ".join([self._where(), self._count(), self._time(), self._readings]).rstrip()

@@ -32,7 +32,7 @@ from saga_ray.rollout.pool import Pool, start_pool
 from saga_ray.tracking.mlflow import ArmRun, Tracker
 from saga_ray.train.arms import Arm, arm_settings, execution_order, needs_rollouts
 from saga_ray.train.checkpoint import ENCODER_FOLDER, records_of
-from saga_ray.train.cluster import alive_nodes, cluster, wait_for_resources
+from saga_ray.train.cluster import address_of, alive_nodes, cluster, wait_for_resources
 from saga_ray.train.folder import RunFolder
 from saga_ray.train.gate import parity_gate
 from saga_ray.train.launch import launch
@@ -81,9 +81,13 @@ def run(settings: Settings, output: Path, *, resume: bool = False) -> Result:
     """
     started = time.monotonic()
     output = RunFolder.check(output, resume=resume)
-    ready = prepare(settings)
     arms = execution_order(settings.arms)
+    progress = Progress([arm.name for arm in arms if arm.trains])
+    progress.say(f"loading pictures ({settings.data.source}) and supervisor ({settings.supervisor.path})")
+    ready = prepare(settings)
     rollouts = any(arm.trains and needs_rollouts(arm_settings(settings, arm)) for arm in arms)
+    address = address_of(settings)
+    progress.say(f"joining the Ray cluster at {address}" if address else "starting a local Ray cluster")
     with cluster(settings):
         wait_for_resources(settings, rollouts=rollouts)
         with (
@@ -91,7 +95,7 @@ def run(settings: Settings, output: Path, *, resume: bool = False) -> Result:
                 settings, output_home(output), nodes=alive_nodes(), run_id=RunFolder.mlflow_run(output)
             ) as tracker,
             RunFolder.open(output, settings, resume=resume) as folder,
-            Progress([arm.name for arm in arms if arm.trains]) as progress,
+            progress,
             _pool(settings, ready, progress) if rollouts else nullcontext() as pool,
         ):
             folder.note_mlflow_run(tracker.run_id)

@@ -22,7 +22,8 @@ from saga_ray.models.encoder import Encoder
 from saga_ray.rollout.client import RolloutClient, RoundOutcome
 from saga_ray.rollout.engine import PairRequest, completion_seed
 from saga_ray.rollout.groups import Group
-from saga_ray.train.gradients import ParameterBuffer, TokenBuffer, attention_parameters, cosine, square
+from saga_ray.train.gradients import ParameterBuffer, TokenBuffer, attention_parameters, square
+from saga_ray.train.readings import gradient_readings, rollout_readings
 from saga_ray.train.teaching import AcceptedPair, Taught, Teacher
 from saga_ray.train.world import World
 
@@ -38,6 +39,7 @@ class StepResult:
     step: int
     micro_batches: list[int]
     losses: dict[str, float]
+    """Those of weight above 0, unweighted, and their weighted `total`."""
     gradients: dict[str, float]
     rollouts: dict[str, float]
     seconds: dict[str, float]
@@ -284,22 +286,28 @@ class Step:
             self.world.sum_(
                 [*tower_gradients, *pooler_metric.gradients, *pooler_distilled.gradients, *proxies.gradients]
             )
-        gradients = self._gradient_readings(at_tokens, pooler_metric, pooler_distilled)
-        self._set_gradients(pooler_metric, pooler_distilled, proxies)
-        losses = {"metric": gathered.metric_sum / gathered.images}
-        if self.client:
-            losses["grpo"] = objective_sum / max(objective_count, 1.0)
-            losses["distillation"] = distillation_sum / distillation_divisor
-        losses["total"] = settings.metric.weight * losses["metric"] + (
-            settings.grpo.weight * losses["grpo"] + settings.distillation.weight * losses["distillation"]
-            if self.client
-            else 0.0
+        gradients = gradient_readings(
+            at_tokens, pooler_metric, pooler_distilled, attention_parameters(self.encoder.pooler)
         )
+        self._set_gradients(pooler_metric, pooler_distilled, proxies)
+        losses = {}
+        if settings.metric.weight > 0:
+            losses["metric"] = gathered.metric_sum / gathered.images
+        if self.client and settings.grpo.weight > 0:
+            losses["grpo"] = objective_sum / max(objective_count, 1.0)
+        if self.client and settings.distillation.weight > 0:
+            losses["distillation"] = distillation_sum / distillation_divisor
+        weights = {
+            "metric": settings.metric.weight,
+            "grpo": settings.grpo.weight,
+            "distillation": settings.distillation.weight,
+        }
+        losses["total"] = sum(weights[name] * loss for name, loss in losses.items())
         gradients["norm"] = self._clip(tower)
         if not all(np.isfinite(value) for value in (*losses.values(), gradients["norm"])):
             raise NonFiniteLoss(f"step {step}: losses {losses}, gradient norm {gradients['norm']}")
         rollouts = (
-            self._rollout_readings(gathered, pairs, mismatch_sum / max(mismatch_tokens, 1.0))
+            rollout_readings(gathered.outcomes, pairs, mismatch_sum / max(mismatch_tokens, 1.0))
             if self.client
             else {}
         )
@@ -324,27 +332,6 @@ class Step:
             )
             torch.autograd.backward(x_BND, buffer.metric_BND + buffer.supervisor_BND)
             buffer.graph_BND = None
-
-    def _gradient_readings(
-        self, at_tokens: list[float], pooler_metric: ParameterBuffer, pooler_distilled: ParameterBuffer
-    ) -> dict[str, float]:
-        """Norms and cosines of the weighted losses: metric and GRPO at the tokens, metric and distillation at
-        q and W_k.
-        """
-        metric_square, supervisor_square, dot = at_tokens
-        attention = attention_parameters(self.encoder.pooler)
-        metric_vector, distilled_vector = pooler_metric.of(attention), pooler_distilled.of(attention)
-        pooler_squares = square([metric_vector]), square([distilled_vector])
-        return {
-            "tokens/metric": metric_square**0.5,
-            "tokens/grpo": supervisor_square**0.5,
-            "tokens/cosine": cosine(dot, metric_square, supervisor_square),
-            "attention/metric": pooler_squares[0] ** 0.5,
-            "attention/distillation": pooler_squares[1] ** 0.5,
-            "attention/cosine": cosine(
-                float((metric_vector.double() * distilled_vector.double()).sum()), *pooler_squares
-            ),
-        }
 
     def _set_gradients(
         self, pooler_metric: ParameterBuffer, pooler_distilled: ParameterBuffer, proxies: ParameterBuffer
@@ -372,22 +359,3 @@ class Step:
             [*tower, *self.encoder.pooler.parameters()], self.settings.optimizer.clip
         )
         return float(norm)
-
-    def _rollout_readings(self, gathered: _Gathered, pairs: float, mismatch: float) -> dict[str, float]:
-        outcomes = gathered.outcomes
-        completions = sum(outcome.completions for outcome in outcomes)
-        groups = sum(outcome.groups for outcome in outcomes)
-        return {
-            "requests": sum(outcome.requests for outcome in outcomes),
-            "groups": groups,
-            "informative": sum(outcome.informative for outcome in outcomes),
-            "informative_share": sum(outcome.informative for outcome in outcomes) / max(groups, 1),
-            "pairs_replayed": pairs,
-            "completions": completions,
-            "tokens": sum(outcome.tokens for outcome in outcomes),
-            "reward": sum(outcome.reward_sum for outcome in outcomes) / max(completions, 1),
-            "truncated": sum(outcome.truncated for outcome in outcomes),
-            "unparsable": sum(outcome.unparsable for outcome in outcomes),
-            "cancelled": sum(outcome.cancelled for outcome in outcomes),
-            "engine_mismatch": mismatch,
-        }

@@ -28,7 +28,7 @@ from saga_ray.data.furniture.catalogue import (
 )
 from saga_ray.data.furniture.colours import COLOURS, PAINTS, bare_shade, main_and_accent, name_pixels
 from saga_ray.data.furniture.kinds import kind_and_use
-from saga_ray.data.furniture.looks import MaterialSeen, View
+from saga_ray.data.furniture.looks import Backdrop, MaterialSeen, View
 from saga_ray.data.furniture.mesh import read_mesh
 from saga_ray.data.furniture.repaint import VIEWS_A_COLOUR, choose_paints, paintable
 from saga_ray.data.furniture.splits import assign_splits, split_of, unit_hash
@@ -194,6 +194,16 @@ def test_flat_things_are_seen_from_the_front_or_from_above() -> None:
     assert len(plan_views(door)) == VIEWS and plan_views(door) == plan_views(door)
 
 
+@given(st.text(min_size=1, max_size=20))
+def test_models_stay_in_the_frame_and_views_differ_in_room_and_framing(model: str) -> None:
+    views = plan_views(an_item(model=model))
+    for view in views:
+        assert max(map(abs, view.shift)) <= (1 - view.fill) / 2 + 1e-3
+        assert 0.4 <= view.backdrop.horizon < 1 and max(view.tint) == 1
+    assert len({view.backdrop for view in views}) > 4 and len({view.shift for view in views}) == VIEWS
+    assert all(view.backdrop.horizon == 1 for view in plan_views(an_item(model=model, height=1.0)))
+
+
 OBJ = """mtllib Sign.mtl
 v -1 -1 0
 v 1 -1 0
@@ -246,6 +256,13 @@ def test_a_texture_is_drawn_upright_and_seen_from_the_right_side(sign: zipfile.Z
     front = studio.picture(View(azimuth=0, elevation=0), lit=False).object_HW4
     assert [COLOURS[i] for i in name_pixels(front[[6, 16 + 2], [16, 4], :3] / 255)] == ["green", "blue"]
     assert front[16, 4, 3] == 255 and front[0, 0, 3] == 0
+    room = View(
+        0, 0, fill=0.5, shift=(0.2, -0.1), tint=(1, 1, 0.5), backdrop=Backdrop((255, 0, 0), (0, 0, 200), 0.5)
+    )
+    picture = studio.picture(room)
+    assert picture.rgb_HW3[0, 0].tolist() == [255, 0, 0] and picture.rgb_HW3[-1, 0].tolist() == [0, 0, 100]
+    covered = np.argwhere(picture.object_HW4[..., 3] > 128)
+    assert covered.mean(0) == pytest.approx([15.5 + 0.1 * 32, 15.5 + 0.2 * 32], abs=1.0)
     side = studio.picture(View(azimuth=90, elevation=0)).object_HW4
     assert side[..., 3].mean() < 0.5 * front[..., 3].mean()
     shares = [seen.share for seen in studio.materials_seen([View(azimuth=0, elevation=0)])]

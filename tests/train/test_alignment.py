@@ -147,7 +147,7 @@ def test_the_loss_is_the_weighted_cross_entropy_of_the_true_answer(pocket: Pocke
     key = AnswerKey(pocket, {name: list(values[:2]) for name, values in pocket.scheme.attributes.items()})
     pairs = Pairs(np.array([0, 1]), np.array([1, 1]), np.array([False, True]))
     x_a, x_b = torch.rand(2, 2, 16, 1280, generator=torch.Generator().manual_seed(0)).unbind(0)
-    settings = AlignmentSettings(label_smoothing=0.0, verdict_weight=2.0)
+    settings = AlignmentSettings(verdict_weight=2.0)
     draw_with = torch.Generator().manual_seed(0)
     loss = alignment_loss(
         pocket, key, pairs, x_a, x_b, "attributes", own=False, settings=settings, generator=draw_with

@@ -47,12 +47,15 @@ def test_slow_steps_get_a_line_each() -> None:
 
 def test_a_line_tells_arm_step_time_left_losses_and_rewards() -> None:
     clock, out = Clock(), io.StringIO()
-    progress = Progress(["metric", "saga"], console=Console(file=out, soft_wrap=True, width=40), clock=clock)
+    progress = Progress(
+        ["metric", "saga"], console=Console(file=out, soft_wrap=True, width=40), line_every_s=1, clock=clock
+    )
     progress.begin("saga", steps=250)
+    progress.update(record(0))
     clock.now += 2.0
     progress.update(
         record(
-            0,
+            1,
             **{
                 "loss/grpo": -0.0031,
                 "loss/distillation": 0.2,
@@ -62,7 +65,8 @@ def test_a_line_tells_arm_step_time_left_losses_and_rewards() -> None:
         )
     )
     assert out.getvalue() == (
-        "saga (2 of 2)  step 1/250  2.00 s/step  8:18 left  "
+        "saga (2 of 2)  step 1/250  time left: ?  metric 0.412\n"
+        "saga (2 of 2)  step 2/250  2.00 s/step  8:16 left  "
         "metric 0.412  grpo -0.003  distillation 0.200  reward 0.71  informative 48%\n"
     )
 
@@ -72,8 +76,9 @@ def test_time_left_follows_the_recent_pace_not_the_slow_start() -> None:
     progress = Progress(["saga"], console=Console(file=io.StringIO()), clock=clock)
     progress.begin("saga", steps=100)
     assert progress.seconds_left() is None
-    clock.now += 60.0  # the first step warms up
+    clock.now += 60.0  # workers start
     progress.update(record(0))
+    assert progress.seconds_left() is None
     for step in range(1, 50):
         clock.now += 2.0
         progress.update(record(step))
@@ -84,18 +89,20 @@ def test_a_resumed_arm_counts_only_its_own_steps_into_the_pace() -> None:
     clock = Clock()
     progress = Progress(["saga"], console=Console(file=io.StringIO()), clock=clock)
     progress.begin("saga", steps=100, done=90)
-    clock.now += 3.0
     progress.update(record(90))
-    assert progress.seconds_left() == pytest.approx(27.0)
+    clock.now += 3.0
+    progress.update(record(91))
+    assert progress.seconds_left() == pytest.approx(24.0)
 
 
 def test_an_arm_with_seconds_to_spend_goes_by_its_share() -> None:
     clock, out = Clock(), io.StringIO()
     progress = Progress(["equal-compute"], console=Console(file=out, soft_wrap=True), clock=clock)
     progress.begin("equal-compute", steps=None)
+    progress.update(record(2))
     clock.now += 10.0
     progress.update(record(4))
-    assert progress.seconds_left() == pytest.approx(15.0)
+    assert progress.seconds_left() == pytest.approx(30.0)
     assert "step 5, 40%" in out.getvalue()
 
 

@@ -70,9 +70,21 @@ def run(args: argparse.Namespace) -> int:
 
     from saga_ray.train.run import run as train
 
-    result = train(settings, output, resume=bool(args.resume))
+    try:
+        result = train(settings, output, resume=bool(args.resume))
+    except KeyboardInterrupt:
+        if (output / "settings.json").exists():
+            raise KeyboardInterrupt(f"interrupted; to go on: {_resume_command(args, output)}") from None
+        raise
     _show(result, settings, output)
     return 0
+
+
+def _resume_command(args: argparse.Namespace, output: Path) -> str:
+    """What to type to continue the run."""
+    changes = [word for change in args.set for word in ("--set", change)]
+    data = ["--data", args.data] if args.data else []
+    return shlex.join(["saga", "train", args.preset, *changes, *data, "--resume", str(output)])
 
 
 def _begun(name: str, output: Path | None, settings: Settings) -> Path:

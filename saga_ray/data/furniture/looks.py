@@ -13,24 +13,42 @@ Pixels = npt.NDArray[np.uint8]
 """Height x width x channels, top row first."""
 
 
+Colour = tuple[int, int, int]
+"""RGB, 0..255."""
+
+
+@dataclass(frozen=True)
+class Backdrop:
+    """What is behind the model: a wall, and a floor below `horizon` (share of the frame's height, from above;
+    1: no floor to be seen).
+    """
+
+    wall: Colour = (236, 236, 236)
+    floor: Colour = (236, 236, 236)
+    horizon: float = 1.0
+
+
 @dataclass(frozen=True)
 class View:
-    """How one picture is taken. Angles in degrees; `fill` is the share of the frame the model spans; lights
-    relative to the camera.
+    """How one picture is taken. Angles in degrees; `fill` is the share of the frame the model spans, `shift`
+    its centre's distance from the frame's (shares of the frame, right and up); lights relative to the camera.
     """
 
     azimuth: float
     elevation: float
     fill: float = 0.92
+    shift: tuple[float, float] = (0.0, 0.0)
     key_azimuth: float = -40.0
     key_elevation: float = 35.0
     key_strength: float = 0.6
-    background: int = 236
+    tint: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """Colour of the light, as factors of red, green and blue."""
+    backdrop: Backdrop = Backdrop()
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One view: `rgb_HW3` on its background, `object_HW4` the model alone (RGB and coverage 0..255)."""
+    """One view: `rgb_HW3` before its backdrop, `object_HW4` the model alone (RGB and coverage 0..255)."""
 
     rgb_HW3: Pixels
     object_HW4: Pixels

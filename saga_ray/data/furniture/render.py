@@ -31,13 +31,15 @@ from vtkmodules.vtkRenderingCore import (
 )
 
 from saga_ray.data.furniture.colours import BARE, TONE
-from saga_ray.data.furniture.looks import MaterialSeen, Picture, Pixels, View
+from saga_ray.data.furniture.looks import Backdrop, MaterialSeen, Picture, Pixels, View
 from saga_ray.data.furniture.mesh import Floats, Material, Mesh, Part
 
 OVERSAMPLING = 4
 CREASE = 40.0
 """Degrees between two faces from which on their common edge is drawn sharp, where the file has no normals."""
 AMBIENT, DIFFUSE = 0.28, 0.7
+HORIZON_SOFTNESS = 3.0
+"""Pixels over which wall turns into floor."""
 VIEW_DISTANCE = 4.0
 """Camera distance in units of the model's bounding radius: mild perspective."""
 
@@ -111,7 +113,8 @@ class Studio:
         # Blending over black has weighted the window's colours by their coverage: so are these averages.
         small_HW4 = fine_HW4.reshape(side, n, side, n, 4).mean((1, 3))
         cover_HW1 = small_HW4[..., 3:]
-        rgb_HW3 = small_HW4[..., :3] + (1 - cover_HW1) * view.background / 255
+        behind_HW3 = _behind(view.backdrop, side)
+        rgb_HW3 = (small_HW4[..., :3] + (1 - cover_HW1) * behind_HW3) * np.array(view.tint)
         own_HW3 = small_HW4[..., :3] / np.maximum(cover_HW1, 1e-6)
         return Picture(_bytes(rgb_HW3), _bytes(np.concatenate([own_HW3, cover_HW1], axis=2)))
 
@@ -173,6 +176,7 @@ class Studio:
         camera.SetPosition(*((focus_3 + [0, 0, VIEW_DISTANCE]) @ axes_33))
         camera.SetViewUp(*axes_33[1])
         camera.SetViewAngle(float(np.degrees(2 * np.arctan(half / view.fill))))
+        camera.SetWindowCenter(-2 * view.shift[0], -2 * view.shift[1])
         self._renderer.ResetCameraClippingRange()
 
     def _grab(self) -> Pixels:
@@ -187,6 +191,15 @@ class Studio:
         width, height, _ = image.GetDimensions()
         flat: Pixels = vtk_to_numpy(image.GetPointData().GetScalars())
         return flat.reshape(height, width, 4)[::-1]
+
+
+def _behind(backdrop: Backdrop, side: int) -> Floats:
+    """The backdrop as a picture, 0..1; the edge of the floor a little soft."""
+    height_H11 = (np.arange(side)[:, None, None] + 0.5) / side
+    floor_H11 = np.clip((height_H11 - backdrop.horizon) * side / HORIZON_SOFTNESS + 0.5, 0, 1)
+    floor_H11 = floor_H11 if backdrop.horizon < 1 else np.zeros_like(floor_H11)
+    wall_3, floor_3 = np.array(backdrop.wall) / 255, np.array(backdrop.floor) / 255
+    return np.broadcast_to(wall_3 + floor_H11 * (floor_3 - wall_3), (side, side, 3))
 
 
 def _bytes(x_HWC: Floats) -> Pixels:

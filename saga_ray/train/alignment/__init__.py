@@ -2,7 +2,8 @@
 measurement."""
 
 from saga_ray.train.alignment.evaluate import SupervisorScores, evaluate_supervisor, verdict_accuracy
-from saga_ray.train.alignment.job import AlignmentReport, train_supervisor
+from saga_ray.train.alignment.job import train_supervisor
+from saga_ray.train.alignment.report import AlignmentReport
 
 __all__ = [
     "AlignmentReport",

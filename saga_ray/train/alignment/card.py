@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import TYPE_CHECKING
 
 from saga_ray.config.alignment import AlignmentSettings
 from saga_ray.data.table import ImageTable
 from saga_ray.models.supervisors.pocket import Pocket
 from saga_ray.train.alignment.evaluate import SupervisorScores
-
-if TYPE_CHECKING:
-    from saga_ray.train.alignment.job import AlignmentReport
+from saga_ray.train.alignment.report import AlignmentReport
 
 PARTS = {
     "learned": "classes it learned from",
@@ -57,9 +54,9 @@ other classes.
 ## Recipe
 
 {date}. Tower frozen. {steps:,} steps of {pairs} pairs (half same, a quarter different, a quarter different
-and alike in {hard}); AdamW {rate:g} with cosine, weight decay {decay:g}; verdict weight {verdict_weight:g},
-label smoothing {smoothing:g} over an attribute's values; own sampled answers as context in {own:.0%} of the
-steps; every {generic}th step in the generic style; {views} augmented views, noise on tokens and channels.
+and alike in {hard}); AdamW {rate:g} with cosine, weight decay {decay:g}; verdict weight {verdict_weight:g};
+own sampled answers as context in {own:.0%} of the steps; every {generic}th step in the generic style;
+{views} augmented views, noise on tokens and channels.
 Seed {seed}, {minutes:.0f} minutes on {threads} thread(s). The weights are those of step {chosen:,}, best on
 validation.
 """
@@ -105,7 +102,6 @@ def model_card(
         rate=settings.rate,
         decay=settings.weight_decay,
         verdict_weight=settings.verdict_weight,
-        smoothing=settings.label_smoothing,
         own=settings.own_answers,
         generic=settings.generic_every,
         views=settings.views,

@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from saga_ray.config.alignment import AlignmentSettings
 from saga_ray.models.supervisors.pocket import Pocket
-from saga_ray.train.alignment.answers import AnswerKey, Slots, own_context
+from saga_ray.train.alignment.answers import AnswerKey, own_context
 from saga_ray.train.alignment.bank import TokenBank
 from saga_ray.train.alignment.pairs import Pairs, PairSampler
 
@@ -123,7 +123,7 @@ def alignment_loss(
     embeddings = torch.cat([prompt_PLH, words(context_PT).to(prompt_PLH.dtype)], dim=1)
     hidden = supervisor.language_model.model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
     logits_PTV = supervisor.language_model.lm_head(hidden[:, prompt_PLH.shape[1] - 1 :])
-    loss_PT = _smoothed(logits_PTV.float().log_softmax(-1), target_PT, slots, settings.label_smoothing)
+    loss_PT = -logits_PTV.float().log_softmax(-1).gather(-1, target_PT[..., None])[..., 0]
     weight_T = torch.ones(len(slots))
     weight_T[-2] = settings.verdict_weight
     return (loss_PT * weight_T).sum() / (len(pairs) * weight_T.sum())
@@ -142,25 +142,6 @@ def likeness_loss(supervisor: Pocket, pairs: Pairs, x_a_PND: Tensor, x_b_PND: Te
     target_P = torch.arange(len(logits_PP))
     forth, back = (functional.cross_entropy(logits, target_P) for logits in (logits_PP, logits_PP.T))
     return (forth + back) / 2
-
-
-def _smoothed(logp_PTV: Tensor, target_PT: Tensor, slots: Slots, smoothing: float) -> Tensor:
-    """Cross entropy; where several descriptions may stand, a share of the target is spread over them.
-
-    Only over them: spread over the whole vocabulary it would teach broken answers.
-    """
-    loss_PT = -logp_PTV.gather(-1, target_PT[..., None])[..., 0]
-    if smoothing == 0:
-        return loss_PT
-    columns = []
-    for place, slot in enumerate(slots):
-        column_P = loss_PT[:, place]
-        if len(slot) > 1 and place < len(slots) - 2:  # the verdict is not smoothed
-            column_P = (1 - smoothing) * column_P - smoothing * logp_PTV[
-                :, place, slot.start : slot.stop
-            ].mean(-1)
-        columns.append(column_P)
-    return torch.stack(columns, dim=1)
 
 
 def _draw(sampler: PairSampler, count: int, rng: np.random.Generator) -> Pairs:

@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -34,13 +34,13 @@ from saga_ray.train.alignment.answers import AnswerKey
 from saga_ray.train.alignment.bank import TokenBank, fill_bank, rows_that_fit
 from saga_ray.train.alignment.card import model_card
 from saga_ray.train.alignment.evaluate import (
-    SupervisorScores,
     evaluate_supervisor,
     has_pairs,
     part_sampler,
     verdict_accuracy,
 )
 from saga_ray.train.alignment.fit import Check, chosen, fit
+from saga_ray.train.alignment.report import AlignmentReport
 from saga_ray.train.alignment.start import start_weights
 
 LEARNED_FROM = ("train", "extra")
@@ -48,28 +48,6 @@ UNKNOWN_VALUE = "unknown"
 """Stands where a table leaves an attribute empty."""
 MAX_VALUES = 500
 """A column with more values than this is free text, not an attribute."""
-
-
-@dataclass(frozen=True)
-class AlignmentReport:
-    """What a training made. Scores are None for parts that the table has no pairs of."""
-
-    folder: Path
-    pictures: int
-    classes: int
-    classes_hash: str
-    """SHA-256 over the sorted names of the classes that were learned from."""
-    parameters: int
-    """Of language model and projector."""
-    bytes: int
-    """Of the whole folder."""
-    seconds: float
-    chosen_step: int
-    """Steps after which the kept weights were seen."""
-    checks: list[Check]
-    learned: SupervisorScores
-    validation: SupervisorScores | None
-    test: SupervisorScores | None
 
 
 def train_supervisor(
