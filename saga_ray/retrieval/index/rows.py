@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -53,19 +54,14 @@ class Rows:
     def __contains__(self, id: str) -> bool:
         return id in self._place
 
-    @property
-    def ids(self) -> list[str]:
-        """Of all rows, in their order."""
-        return list(self._place)
-
     def key(self, id: str) -> int:
         """The number of a row's embedding; KeyError where there is no such row."""
         return int(self.keys[self._place[id]])
 
-    def keys_of_label(self, label: str) -> NDArray[np.int64]:
-        """The numbers of all rows with this label."""
-        keys: NDArray[np.int64] = self.keys[self._table["label"].to_numpy(zero_copy_only=False) == label]
-        return keys
+    def ids_of_label(self, label: str) -> list[str]:
+        """All rows with this label."""
+        ids: list[str] = self._table["id"].filter(pc.equal(self._table["label"], label)).to_pylist()
+        return ids
 
     def of_keys(self, keys_M: NDArray[np.int64]) -> list[dict[str, Any]]:
         """``id``, ``label``, ``image`` and ``metadata`` (what is known of it) of each of these rows."""

@@ -30,6 +30,11 @@ class Vectors(ABC):
     def size(self) -> int:
         """Rows that can be found."""
 
+    @property
+    def most_effort(self) -> int:
+        """The effort beyond which a search finds nothing more."""
+        return 0
+
     @abstractmethod
     def add(self, keys_M: NDArray[np.int64], z_ME: NDArray[np.float32]) -> None:
         """Take rows in. Keys ascend, and are larger than all before."""
@@ -46,6 +51,10 @@ class Vectors(ABC):
         """
 
     @abstractmethod
+    def keys(self) -> NDArray[np.int64]:
+        """Of all rows that can be found, ascending."""
+
+    @abstractmethod
     def vectors(self, keys_M: NDArray[np.int64]) -> NDArray[np.float32]:
         """The embeddings z_ME as they are stored."""
 
@@ -57,20 +66,15 @@ class Vectors(ABC):
         """What was chosen for this index, for people to read."""
         return {}
 
-
-def fill_up(
-    vectors: Vectors,
-    keys: NDArray[np.int64],
-    z_QE: NDArray[np.float32],
-    found: tuple[NDArray[np.int64], NDArray[np.float32]],
-    k: int,
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Answer the queries for which an approximate search found too few rows by comparing all rows.
-
-    `keys`: of all rows.
-    """
-    short_Q = (found[0] == NONE).any(axis=1)
-    if short_Q.any():
-        scores, places = faiss.knn(z_QE[short_Q], vectors.vectors(keys), k, faiss.METRIC_INNER_PRODUCT)
-        found[0][short_Q], found[1][short_Q] = keys[places], scores
-    return found
+    def _fill_up(
+        self, z_QE: NDArray[np.float32], keys_QK: NDArray[np.int64], scores_QK: NDArray[np.float32]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Answer the queries for which an approximate search found too few rows by comparing all rows."""
+        short_Q = (keys_QK == NONE).any(axis=1)
+        if short_Q.any():
+            keys_M, k = self.keys(), keys_QK.shape[1]
+            scores_QK[short_Q], places = faiss.knn(
+                z_QE[short_Q], self.vectors(keys_M), k, faiss.METRIC_INNER_PRODUCT
+            )
+            keys_QK[short_Q] = keys_M[places]
+        return keys_QK, scores_QK

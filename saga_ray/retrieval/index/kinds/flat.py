@@ -39,6 +39,10 @@ class Flat(Vectors):
         scores, keys = self.index.search(z_QE, min(k, self.size))
         return keys, scores
 
+    def keys(self) -> NDArray[np.int64]:
+        """See `Vectors`."""
+        return np.sort(faiss.vector_to_array(self.index.id_map))
+
     def vectors(self, keys_M: NDArray[np.int64]) -> NDArray[np.float32]:
         """See `Vectors`."""
         z_ME: NDArray[np.float32] = self.index.reconstruct_batch(keys_M)
