@@ -1,0 +1,39 @@
+"""A browser, the stub server, and a tab of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser
+
+from tests.serve.page.browser import Tab, browser_at, chromium
+from tests.serve.page.stub import Stub, application, served
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    path = chromium()
+    if path is None:
+        pytest.skip("there is no Chromium on this machine")
+    with browser_at(path) as browser:
+        yield browser
+
+
+@pytest.fixture
+def stub() -> Iterator[Stub]:
+    stub = Stub()
+    with served(application(stub)) as stub.address:
+        yield stub
+
+
+@pytest.fixture
+def tab(browser: Browser, stub: Stub) -> Iterator[Tab]:
+    """A tab at the stub's address, not yet opened. A script's error or a foreign address fails any test."""
+    context = browser.new_context(viewport={"width": 1200, "height": 900})
+    tab = Tab(context.new_page(), stub.address)
+    yield tab
+    context.close()
+    assert tab.errors == []
+    foreign = {url for url in tab.asked if not url.startswith((f"{stub.address}/", f"blob:{stub.address}/"))}
+    assert foreign == set()
