@@ -1,4 +1,4 @@
-// Attention drawn as heat over a picture: the same colours and interpolation as in the run report.
+// Attention drawn as heat over a picture, in the colours of the run report.
 
 // From no attention to the most: dark violet, red, yellow. Brightness alone tells it too.
 const HEAT = [[13, 8, 60], [110, 20, 110], [205, 60, 70], [250, 150, 40], [252, 240, 150]];
@@ -11,11 +11,14 @@ export function top({ weights }) {
   return Math.max(LEAST_SCALE, Math.max(...weights) * weights.length);
 }
 
+export const isEven = ({ weights }) => (Math.max(...weights) - Math.min(...weights)) * weights.length < FLAT;
+
 // One sentence for who cannot see the colours.
-export function describe({ rows, columns, weights }) {
+export function describe(attention) {
+  if (isEven(attention)) return "The encoder looked at every part of the picture alike.";
+  const { rows, columns, weights } = attention;
   const most = Math.max(...weights);
   const times = most * weights.length;
-  if (times - Math.min(...weights) * weights.length < FLAT) return "The encoder looked at every part of the picture alike.";
   const place = weights.indexOf(most);
   const row = Math.floor(place / columns) + 1;
   return `The encoder looked most at row ${row}, column ${(place % columns) + 1} of ${rows} × ${columns} parts: ` +
@@ -41,10 +44,12 @@ export function draw(canvas, attention) {
 }
 
 // The two patches whose centres a pixel lies between, and how far it is from the first; clamped at the edges.
+// Eased at both ends, since straight slopes would draw a star around every bright patch.
 function between(pixel, pixels, patches) {
   const place = Math.min(Math.max(((pixel + 0.5) * patches) / pixels - 0.5, 0), patches - 1);
   const first = Math.floor(place);
-  return [first, Math.min(first + 1, patches - 1), place - first];
+  const part = place - first;
+  return [first, Math.min(first + 1, patches - 1), part * part * (3 - 2 * part)];
 }
 
 function colour(strength) {

@@ -1,7 +1,7 @@
 // The page: drop a picture, see its neighbours, go on with one of them. It talks to its own server alone.
 
 import { Refusal, blob, get, post, setToken, showPicture } from "./api.js";
-import { describe, draw, top } from "./attention.js";
+import { describe, draw, isEven, top } from "./attention.js";
 import { EMPTY_INDEX, NO_INDEX, NO_PICTURE, count, wordsFor } from "./words.js";
 
 const at = (id) => document.getElementById(id);
@@ -26,8 +26,8 @@ async function start() {
   const facts = {
     "Pictures in the index": model.index ? `${model.index.size.toLocaleString("en")} (${model.index.kind})` : "no index",
     Embedding: count(model.embedding_size, "number"),
-    "Picture as the encoder sees it": `${model.image_size} × ${model.image_size} pixels`,
-    Encoder: model.hash.slice(0, 12),
+    "Encoder sees": `${model.image_size} × ${model.image_size} pixels`,
+    "Encoder's hash": model.hash.slice(0, 12),
   };
   describeWith(at("facts"), facts);
   at("compose").hidden = !model.accepts.includes("text");
@@ -49,6 +49,7 @@ function ask(query) {
   const address = query.id === undefined ? location.pathname : `#id=${encodeURIComponent(query.id)}`;
   history.pushState({ visit: visits.push(query) - 1 }, "", address);
   show(query);
+  if (at("query").getBoundingClientRect().top < 0) at("query").scrollIntoView();
 }
 
 function arrive() {
@@ -70,6 +71,7 @@ function show(query) {
 function describeQuery({ id, file, label, metadata }) {
   at("about").hidden = false;
   at("name").textContent = file ? file.name || "Your picture" : label || id;
+  at("details").hidden = Boolean(file);
   describeWith(at("metadata"), file ? {} : { id, ...metadata });
   document.title = `${at("name").textContent} · SAGA search`;
 }
@@ -140,8 +142,8 @@ function list({ hits, milliseconds }) {
   at("hits").replaceChildren(...hits.map((hit, index) => card(hit, index + 1)));
   at("hits").removeAttribute("aria-busy");
   at("status").textContent = `${count(hits.length, "picture")} of ${model.index.size.toLocaleString("en")} · ${milliseconds} ms`;
-  at("hint").textContent = "Scores are cosine similarities: 1 is the same embedding. Choose a neighbour to search with it.";
-  if (within) at("hits").querySelector("button")?.focus();
+  at("hint").textContent = "Scores are cosine similarities. Choose a neighbour to search with it.";
+  if (within) at("hits").querySelector("button")?.focus({ preventScroll: true });
 }
 
 function card(hit, rank) {
@@ -196,6 +198,7 @@ function overlay(attention) {
   at("picture").classList.toggle("veiled", Boolean(attention));
   at("heat").hidden = at("scale").hidden = !attention;
   at("look-status").textContent = "";
+  at("look-status").classList.toggle("hidden", Boolean(attention && !isEven(attention)));
   if (!attention) return;
   draw(at("heat"), attention);
   at("heat").setAttribute("aria-label", describe(attention));
@@ -289,4 +292,5 @@ at("token-form").addEventListener("submit", (event) => {
   retry();
 });
 addEventListener("popstate", arrive);
+at("details").open = matchMedia("(min-width: 641px)").matches;
 start();
