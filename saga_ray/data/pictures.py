@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import fsspec  # type: ignore[import-untyped]
@@ -36,14 +37,14 @@ def read_bytes(source: Source) -> bytes:
     return Path(source).read_bytes()
 
 
-def decode(data: bytes, size: int) -> Image.Image:
+def decode(data: bytes, size: int, formats: Sequence[str] | None = None) -> Image.Image:
     """Decode to upright RGB; `size` (pixels) is what the picture will be resized to, so that large JPEGs
-    decode faster.
+    decode faster. `formats` (Pillow's names) limits what is tried; none: all that Pillow knows.
 
     The EXIF orientation is applied, transparent parts become white, grayscale, palette and CMYK pictures
     become RGB. Raises OSError, ValueError or the format's own error for what is no whole picture.
     """
-    image: Image.Image = Image.open(io.BytesIO(data))
+    image: Image.Image = Image.open(io.BytesIO(data), formats=formats)
     image.draft(None, (DECODE_MARGIN * size, DECODE_MARGIN * size))
     image.load()
     image = ImageOps.exif_transpose(image)

@@ -1,0 +1,146 @@
+"""Gathers pictures of several requests into batches: a model works on many at hardly more cost than on one.
+
+A batch starts when it is full, or when its first picture has waited `wait_s` and the model is idle; while
+the model works, the next batch gathers by itself. Requests are cut over batches where they do not fit, so no
+request is too large and none overtakes another. (Ray Serve's own `serve.batch` lets later requests overtake,
+refuses a request larger than a batch, and starts batches of requests whose clients have gone.)
+
+Legend: B pictures of a request, R numbers that the model gives for a picture.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+
+import numpy as np
+
+from saga_ray.serve.backend import Full, Numbers, Pixels
+
+Compute = Callable[[Pixels], Numbers]
+
+
+class _Request:
+    """Pictures that somebody waits for, and how many of them are already in a batch."""
+
+    def __init__(self, images_BHWC: Pixels, result: asyncio.Future[Numbers]) -> None:
+        self.images_BHWC, self.result = images_BHWC, result
+        self.taken = 0
+        self.parts: list[Numbers] = []
+        self.came = time.monotonic()
+
+    def take(self, room: int) -> Pixels:
+        """The next pictures, as many as there is room for."""
+        part = self.images_BHWC[self.taken : self.taken + room]
+        self.taken += len(part)
+        return part
+
+    def receive(self, part_BR: Numbers) -> None:
+        """Results of the next pictures, in order."""
+        self.parts.append(part_BR)
+        if sum(map(len, self.parts)) == len(self.images_BHWC) and not self.result.done():
+            self.result.set_result(np.concatenate(self.parts))
+
+    def fail(self, error: Exception) -> None:
+        if not self.result.done():
+            self.result.set_exception(error)
+
+
+class Batcher:
+    """Computes results_BR of pictures, all of one size, in one thread and in the order of the requests."""
+
+    def __init__(self, compute: Compute, *, most: int, wait_s: float, waiting: int) -> None:
+        """`most` pictures in a batch, `waiting` pictures in the queue."""
+        self._compute, self._most, self._wait_s, self._limit = compute, most, wait_s, waiting
+        self._queue: deque[_Request] = deque()
+        self._waiting = 0
+        self._came = asyncio.Event()
+        self._worker: asyncio.Task[None] | None = None
+        self.thread: Executor = ThreadPoolExecutor(1, "model")
+        self.batches: list[int] = []
+        """Sizes of the batches since somebody last emptied this."""
+
+    async def __call__(self, images_BHWC: Pixels) -> Numbers:
+        """Results of these pictures. Raises Full where the queue has no room for them."""
+        if self._waiting + len(images_BHWC) > self._limit and self._queue:
+            raise Full
+        loop = asyncio.get_running_loop()
+        if self._worker is None or self._worker.done() or self._worker.get_loop() is not loop:
+            self._came = asyncio.Event()  # as the worker, it belongs to one loop
+            self._worker = loop.create_task(self._work())
+        request = _Request(images_BHWC, loop.create_future())
+        self._queue.append(request)
+        self._waiting += len(images_BHWC)
+        self._came.set()
+        return await request.result
+
+    async def close(self) -> None:
+        """Stop; who waits is cancelled."""
+        if self._worker is not None:
+            self._worker.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._worker
+        for request in self._queue:
+            request.result.cancel()
+        self.thread.shutdown(wait=False)
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._gather()
+            batch, images = self._next()
+            if not batch:
+                continue
+            self.batches.append(len(images))
+            try:
+                results_BR = await loop.run_in_executor(self.thread, self._compute, images)
+            except Exception as error:
+                # The requests fail, each with the model's own error; the next batch may go well.
+                for request, _ in batch:
+                    request.fail(error)
+                continue
+            place = 0
+            for request, count in batch:
+                request.receive(results_BR[place : place + count])
+                place += count
+
+    async def _gather(self) -> None:
+        """Wait until there is a batch: a full one, or one that has waited long enough."""
+        while True:
+            self._drop_abandoned()
+            if self._waiting >= self._most:
+                return
+            rest_s = None
+            if self._queue:
+                rest_s = self._queue[0].came + self._wait_s - time.monotonic()
+                if rest_s <= 0:
+                    return
+            self._came.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._came.wait(), rest_s)
+
+    def _next(self) -> tuple[list[tuple[_Request, int]], Pixels]:
+        """Take the next batch from the queue: (request, how many of its pictures), and the pictures."""
+        batch: list[tuple[_Request, int]] = []
+        parts: list[Pixels] = []
+        room = self._most
+        while room and self._queue:
+            request = self._queue[0]
+            part = request.take(room)
+            batch.append((request, len(part)))
+            parts.append(part)
+            room -= len(part)
+            self._waiting -= len(part)
+            if request.taken == len(request.images_BHWC):
+                self._queue.popleft()
+        return batch, parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _drop_abandoned(self) -> None:
+        """Forget requests whose client has gone, or one of whose batches has failed."""
+        if any(request.result.done() for request in self._queue):
+            self._queue = deque(request for request in self._queue if not request.result.done())
+            self._waiting = sum(len(each.images_BHWC) - each.taken for each in self._queue)
