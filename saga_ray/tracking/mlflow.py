@@ -13,22 +13,19 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import mlflow
-import numpy as np
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
-from mlflow.types import Schema, TensorSpec
 
 from saga_ray.config.settings import Settings
 from saga_ray.errors import UserError
 from saga_ray.tracking.address import hide_password, without_password
 from saga_ray.tracking.parameters import parameters
+from saga_ray.tracking.pyfunc import described
 
 logger = logging.getLogger(__name__)
 for noisy in ("mlflow", "alembic"):
@@ -42,7 +39,6 @@ METRICS_A_REQUEST = 1000  # MLflow's own limits
 PARAMS_A_REQUEST = 100
 LONGEST_PARAM = 6000
 LONGEST_TAG = 5000
-MODEL_PACKAGES = ("saga-ray", "torch", "numpy", "pillow", "safetensors")
 
 
 class _Run:
@@ -131,17 +127,9 @@ class ArmRun(_Run):
         ``mlflow.pyfunc.load_model(uri).predict(images)`` takes uint8 pictures (B, image_size, image_size, 3)
         and gives float32 embeddings (B, embedding_size).
         """
-        pictures = TensorSpec(np.dtype(np.uint8), (-1, image_size, image_size, 3))
-        embeddings = TensorSpec(np.dtype(np.float32), (-1, embedding_size))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # asks for an example; the signature is exact
-            logged = mlflow.pyfunc.log_model(
-                name="encoder",
-                loader_module="saga_ray.tracking.served_encoder",
-                data_path=str(folder),
-                signature=ModelSignature(Schema([pictures]), Schema([embeddings])),
-                pip_requirements=model_requirements(),  # else MLflow runs the model to find them
-            )
+            logged = mlflow.pyfunc.log_model(name="encoder", **described(folder, image_size, embedding_size))
         return str(logged.model_uri)
 
 
@@ -269,12 +257,6 @@ def _experiment(name: str, home: Path | None) -> str:
 def metric_name(name: str) -> str:
     """A name that MLflow allows: ``recall@1`` becomes ``recall_at_1``."""
     return name.replace("@", "_at_")
-
-
-def model_requirements() -> list[str]:
-    """Packages that a logged encoder needs, at the versions installed here (less a build's suffix: +cpu)."""
-    installed = {found.name.lower() for found in metadata.distributions() if found.name}
-    return [f"{name}=={metadata.version(name).split('+')[0]}" for name in MODEL_PACKAGES if name in installed]
 
 
 def first_line(error: BaseException) -> str:

@@ -18,7 +18,7 @@ FLOORS = [
     {"rollout", "retrieval", "tracking"},
     {"train"},
     {"composed"},
-    {"tune", "serve"},
+    {"tune", "serve", "export"},
     {"cli"},
 ]
 MAY_USE_RAY = (

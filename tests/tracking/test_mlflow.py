@@ -14,7 +14,8 @@ from mlflow.entities import Run
 
 from saga_ray.config.settings import Settings, TrackingSettings
 from saga_ray.errors import UserError
-from saga_ray.tracking.mlflow import Tracker, model_requirements
+from saga_ray.tracking.mlflow import Tracker
+from saga_ray.tracking.pyfunc import model_requirements
 
 
 def settings(**tracking: object) -> Settings:

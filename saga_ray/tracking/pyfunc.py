@@ -1,0 +1,50 @@
+"""An encoder's folder as an MLflow model: how MLflow is told of it; a folder of its own without a store."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+from mlflow.models import ModelSignature
+from mlflow.types import Schema, TensorSpec
+from numpy.typing import NDArray
+
+MODEL_PACKAGES = ("saga-ray", "torch", "numpy", "pillow", "safetensors")
+
+
+def described(folder: Path, image_size: int, embedding_size: int) -> dict[str, Any]:
+    """What `mlflow.pyfunc.log_model` and `save_model` are given: the loader, the folder, the signature."""
+    pictures = TensorSpec(np.dtype(np.uint8), (-1, image_size, image_size, 3))
+    embeddings = TensorSpec(np.dtype(np.float32), (-1, embedding_size))
+    return {
+        "loader_module": "saga_ray.tracking.served_encoder",
+        "data_path": str(folder),
+        "signature": ModelSignature(Schema([pictures]), Schema([embeddings])),
+        "pip_requirements": model_requirements(),  # else MLflow runs the model to find them
+    }
+
+
+def save(folder: Path, output: Path, *, image_size: int, embedding_size: int) -> None:
+    """Write an encoder's folder as an MLflow model into a folder that is empty or not there."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # asks for an example; the signature is exact
+        mlflow.pyfunc.save_model(path=str(output), **described(folder, image_size, embedding_size))
+
+
+def load(folder: Path) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+    """The `predict` of an MLflow model in a folder."""
+    predict: Callable[[NDArray[np.uint8]], NDArray[np.float32]] = mlflow.pyfunc.load_model(
+        str(folder)
+    ).predict
+    return predict
+
+
+def model_requirements() -> list[str]:
+    """Packages that a logged encoder needs, at the versions installed here (less a build's suffix: +cpu)."""
+    installed = {found.name.lower() for found in metadata.distributions() if found.name}
+    return [f"{name}=={metadata.version(name).split('+')[0]}" for name in MODEL_PACKAGES if name in installed]
