@@ -5,7 +5,7 @@ import { describe, draw, isEven, top } from "./attention.js";
 import { EMPTY_INDEX, NO_INDEX, NO_PICTURE, count, wordsFor } from "./words.js";
 
 const at = (id) => document.getElementById(id);
-const visits = []; // every query of this tab, for Back and Forward: {file} or {id, label, metadata, thumbnail}
+const visits = new Map(); // the queries since the page was loaded: {file} or {id, label, metadata, thumbnail}
 let model = null; // what GET /models says
 let shown = null; // the query on the page
 let searching = new AbortController(); // a newer search, or look, ends the one before
@@ -45,16 +45,20 @@ function offer(examples) {
 
 // ---- queries, and Back and Forward between them
 
+// A row of the index is kept in the history itself, which outlives a reload; a file cannot be.
 function ask(query) {
-  const address = query.id === undefined ? location.pathname : `#id=${encodeURIComponent(query.id)}`;
-  history.pushState({ visit: visits.push(query) - 1 }, "", address);
+  const visit = `${performance.timeOrigin} ${visits.size}`;
+  visits.set(visit, query);
+  const { id, label, metadata, thumbnail } = query;
+  const address = query.file ? location.pathname : `#id=${encodeURIComponent(id)}`;
+  history.pushState({ visit, row: query.file ? null : { id, label, metadata, thumbnail } }, "", address);
   show(query);
   if (at("query").getBoundingClientRect().top < 0) at("query").scrollIntoView();
 }
 
 function arrive() {
   const id = new URLSearchParams(location.hash.slice(1)).get("id");
-  const known = visits[history.state?.visit];
+  const known = visits.get(history.state?.visit) ?? history.state?.row;
   if (known) show(known);
   else if (id && model?.index) show({ id, thumbnail: `/thumbnails/${encodeURIComponent(id)}` });
   else if (shown) location.reload();
@@ -125,16 +129,10 @@ async function search() {
   list(query);
 }
 
-// The picture itself is no neighbour of its own, so one more is asked for.
-async function find(query, wanted, instruction, signal) {
-  const of = query.file ? { file: query.file, k: wanted } : { id: query.id, k: wanted + 1 };
-  const answer = instruction ? await post("compose", { ...of, instruction }, signal) : await post("search", of, signal);
-  const itself = answer.hits.find((hit) => hit.id === query.id);
-  if (itself && query.label === undefined) {
-    Object.assign(query, itself);
-    if (query === shown) describeQuery(query);
-  }
-  return answer.hits.filter((hit) => hit !== itself).slice(0, wanted);
+async function find({ file, id }, k, instruction, signal) {
+  const fields = file ? { file, k } : { id, k };
+  const answer = await (instruction ? post("compose", { ...fields, instruction }, signal) : post("search", fields, signal));
+  return answer.hits;
 }
 
 function list({ hits, milliseconds }) {

@@ -101,6 +101,7 @@ def application(stub: Stub) -> Starlette:
             return error(404, f"there is no picture {fields['id']!r} in the index")
         query = mean_colour(content)
         scores = {name: float(query @ mean_colour(each)) for name, each in stub.pictures.items()}
+        scores.pop(fields.get("id"), None)  # a picture is no neighbour of its own
         best = sorted(scores, key=lambda name: -scores[name])[: int(fields["k"])]
         return JSONResponse({"model": "colours", "hits": [hit(name, scores[name]) for name in best]})
 
