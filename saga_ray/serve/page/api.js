@@ -2,16 +2,17 @@
 
 const TOKEN = "saga-token";
 
-// An answer that is no success. `status` is 0 where no answer came; `wait` is what Retry-After asks for, in seconds.
+// An answer that is no success. `status` is 0 where no answer came; `param` is the field that is wrong, if one is;
+// `wait` is what Retry-After asks for, in seconds.
 export class Refusal extends Error {
-  constructor(status, message, wait = null) {
+  constructor(status, { message = "", param = null } = {}, wait = null) {
     super(message);
-    this.status = status;
-    this.wait = wait;
+    Object.assign(this, { status, param, wait });
   }
 }
 
 export const setToken = (token) => sessionStorage.setItem(TOKEN, token);
+export const hasToken = () => Boolean(sessionStorage.getItem(TOKEN));
 const headers = () => {
   const token = sessionStorage.getItem(TOKEN);
   return token ? { Authorization: `Bearer ${token}` } : {};
@@ -27,12 +28,12 @@ async function call(path, options = {}) {
     answer = await fetch(here(path), { ...options, headers: { ...options.headers, ...headers() } });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Refusal(0, "");
+    throw new Refusal(0);
   }
   if (answer.ok) return answer;
   const content = await answer.json().catch(() => null);
   const wait = Number.parseFloat(answer.headers.get("Retry-After"));
-  throw new Refusal(answer.status, content?.error?.message ?? "", Number.isNaN(wait) ? null : wait);
+  throw new Refusal(answer.status, content?.error, Number.isNaN(wait) ? null : wait);
 }
 
 export const get = async (path) => (await call(path)).json();
@@ -53,7 +54,7 @@ export async function post(path, fields, signal) {
 // Shows a picture of the server's: an <img> sends no token, so with one the picture is fetched first.
 export async function showPicture(image, path) {
   image.dataset.path = path;
-  if (!sessionStorage.getItem(TOKEN)) {
+  if (!hasToken()) {
     image.src = here(path);
     return;
   }

@@ -56,6 +56,7 @@ def chromium() -> str | None:
 @contextmanager
 def browser_at(path: str) -> Iterator[Browser]:
     """A headless browser. Playwright's event loop ends with it, so that other tests may run theirs."""
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=path,
@@ -126,3 +127,14 @@ class Tab:
     def contrasts(self) -> dict[str, float]:
         """Of each text that is shown: the contrast to its ground, as WCAG 2 defines it."""
         return dict(self.page.evaluate(CONTRAST))
+
+
+@contextmanager
+def tab_of(browser: Browser, address: str) -> Iterator[Tab]:
+    """A tab of its own; a script's error or a request to elsewhere fails the test."""
+    context = browser.new_context(viewport={"width": 1200, "height": 900})
+    tab = Tab(context.new_page(), address)
+    yield tab
+    context.close()
+    assert tab.errors == []
+    assert [url for url in tab.asked if not url.startswith((f"{address}/", f"blob:{address}/"))] == []

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser
 
-from tests.serve.page.browser import Tab, browser_at, chromium
+from tests.serve.page.browser import Tab, browser_at, chromium, tab_of
 from tests.serve.page.stub import Stub, application, served
 
 
@@ -29,11 +29,6 @@ def stub() -> Iterator[Stub]:
 
 @pytest.fixture
 def tab(browser: Browser, stub: Stub) -> Iterator[Tab]:
-    """A tab at the stub's address, not yet opened. A script's error or a foreign address fails any test."""
-    context = browser.new_context(viewport={"width": 1200, "height": 900})
-    tab = Tab(context.new_page(), stub.address)
-    yield tab
-    context.close()
-    assert tab.errors == []
-    foreign = {url for url in tab.asked if not url.startswith((f"{stub.address}/", f"blob:{stub.address}/"))}
-    assert foreign == set()
+    """A tab at the stub's address, not yet opened."""
+    with tab_of(browser, stub.address) as tab:
+        yield tab

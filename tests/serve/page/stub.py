@@ -153,7 +153,8 @@ async def fields_of(request: Request) -> dict[str, Any]:
 
 def error(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
     """An error in the API's shape."""
-    content = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
+    param = "file" if message.startswith(("the file", "it ")) else None
+    content = {"message": message, "type": "invalid_request_error", "param": param, "code": None}
     return JSONResponse({"error": content}, status_code=status, headers=headers)
 
 
