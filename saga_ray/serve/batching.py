@@ -53,16 +53,23 @@ class _Request:
 class Batcher:
     """Computes results_BR of pictures, all of one size, in one thread and in the order of the requests."""
 
-    def __init__(self, compute: Compute, *, most: int, wait_s: float, waiting: int) -> None:
-        """`most` pictures in a batch, `waiting` pictures in the queue."""
+    def __init__(
+        self,
+        compute: Compute,
+        *,
+        most: int,
+        wait_s: float,
+        waiting: int,
+        count: Callable[[int], None] = lambda pictures: None,
+    ) -> None:
+        """`most` pictures in a batch, `waiting` pictures in the queue; `count` is told each batch's size."""
         self._compute, self._most, self._wait_s, self._limit = compute, most, wait_s, waiting
+        self._count = count
         self._queue: deque[_Request] = deque()
         self._waiting = 0
         self._came = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
-        self.thread: Executor = ThreadPoolExecutor(1, "model")
-        self.batches: list[int] = []
-        """Sizes of the batches since somebody last emptied this."""
+        self._thread: Executor = ThreadPoolExecutor(1, "model")
 
     async def __call__(self, images_BHWC: Pixels) -> Numbers:
         """Results of these pictures. Raises Full where the queue has no room for them."""
@@ -86,7 +93,7 @@ class Batcher:
                 await self._worker
         for request in self._queue:
             request.result.cancel()
-        self.thread.shutdown(wait=False)
+        self._thread.shutdown(wait=False)
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
@@ -95,9 +102,9 @@ class Batcher:
             batch, images = self._next()
             if not batch:
                 continue
-            self.batches.append(len(images))
+            self._count(len(images))
             try:
-                results_BR = await loop.run_in_executor(self.thread, self._compute, images)
+                results_BR = await loop.run_in_executor(self._thread, self._compute, images)
             except Exception as error:
                 # The requests fail, each with the model's own error; the next batch may go well.
                 for request, _ in batch:

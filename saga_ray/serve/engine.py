@@ -17,6 +17,7 @@ from saga_ray.models.encoder import Encoder
 from saga_ray.retrieval.index import Hit, Index, encoder_hash
 from saga_ray.serve.backend import Card, IndexCard, NoIndex, Numbers, Pixels, WrongSize
 from saga_ray.serve.batching import Batcher
+from saga_ray.serve.metrics import Meter
 
 log = logging.getLogger(__name__)
 RELOAD_EVERY_S = 2.0
@@ -27,7 +28,13 @@ class Engine:
     """Implements `Backend`. Encoder and index are one unit: replaced together, they always fit together."""
 
     def __init__(
-        self, folder: Path, settings: ServeSettings, *, name: str | None = None, device: str = "cpu"
+        self,
+        folder: Path,
+        settings: ServeSettings,
+        *,
+        name: str | None = None,
+        device: str = "cpu",
+        meter: Meter | None = None,
     ) -> None:
         """Raises UserError where the folder holds no encoder, or another encoder built the index."""
         if device == "cpu":
@@ -47,6 +54,7 @@ class Engine:
             most=settings.batch_pictures,
             wait_s=settings.batch_wait_ms / 1000,
             waiting=settings.waiting_pictures,
+            count=(meter or Meter()).batch,
         )
         self._compute(np.zeros((1, *self._shape), dtype=np.uint8))  # the first pass is slow; not a client's
 
@@ -112,11 +120,6 @@ class Engine:
     async def close(self) -> None:
         """Stop computing."""
         await self._batcher.close()
-
-    def batches(self) -> list[int]:
-        """Sizes of the batches computed since this was last asked."""
-        sizes, self._batcher.batches = self._batcher.batches, []
-        return sizes
 
     async def _fresh_index(self) -> Index:
         """The index; from time to time a look for a newer snapshot is begun, which a later call gets."""

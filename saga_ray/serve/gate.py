@@ -101,7 +101,7 @@ class Gate:
         if not declared.isdigit():
             raise ApiError(400, "the header Content-Length is no number")
         if int(declared) > self._largest:
-            raise too_large(self._largest)
+            raise too_large(self._settings.request_mib)
         return int(declared)
 
 
@@ -128,7 +128,7 @@ class _Timed:
             self._received += len(message.get("body", b""))
             self._complete = not message.get("more_body", False)
             if self._received > self._largest:
-                raise too_large(self._largest)
+                raise too_large(self._settings.request_mib)
             return message
 
         async def noting(message: Message) -> None:
@@ -146,11 +146,11 @@ class _Timed:
             ) from None
 
 
-def too_large(largest: int) -> ApiError:
+def too_large(mib: float) -> ApiError:
     """The body is larger than allowed."""
     return ApiError(
         413,
-        f"the body is larger than {largest / MIB:g} MiB: send fewer or smaller pictures",
+        f"the body is larger than {mib:g} MiB: send fewer or smaller pictures",
         code="too_large",
     )
 

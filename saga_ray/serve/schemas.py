@@ -10,11 +10,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
+ONE_PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
+"""A picture to try with."""
 DATA_URL = {
     "type": "string",
     "pattern": "^data:image/",
     "description": "data:image/…;base64,…",
-    "examples": ["data:image/png;base64,iVBORw0KGgo…"],
+    "examples": [f"data:image/png;base64,{ONE_PIXEL}"],
 }
 IMAGE_OBJECT = {
     "type": "object",

@@ -26,6 +26,7 @@ from saga_ray.models.pooler import Pooler
 from saga_ray.retrieval.index.build import build
 from saga_ray.serve.app import create_app
 from saga_ray.serve.engine import Engine
+from saga_ray.serve.metrics import Meter
 from tests.tiny import PIXELS, TOKEN_WIDTH, TinyTower
 
 WIDTH = 6  # of the embedding
@@ -104,7 +105,8 @@ async def client_of(app: Any, **options: Any) -> AsyncIterator[httpx.AsyncClient
 def app_of(model: Path, index: Path | None = None, *, token: str | None = None, **settings: Any) -> Any:
     """The app over an encoder in this process."""
     own = ServeSettings(name="tiny", index=None if index is None else str(index), **settings)
-    return create_app(own, Engine(model, own), token=token)
+    meter = Meter()
+    return create_app(own, Engine(model, own, meter=meter), token=token, meter=meter)
 
 
 def asked(app: Any, ask: Callable[[httpx.AsyncClient], Awaitable[T]], **options: Any) -> T:

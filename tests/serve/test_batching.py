@@ -27,9 +27,11 @@ class Model:
     def __init__(self) -> None:
         self.go = threading.Event()
         self.go.set()
+        self.begun = threading.Event()
         self.seen: list[list[int]] = []
 
     def __call__(self, images_BHWC: Pixels) -> Numbers:
+        self.begun.set()
         self.go.wait(10)
         values = images_BHWC[:, 0, 0, 0]
         self.seen.append(values.tolist())
@@ -56,7 +58,7 @@ async def hold(batcher: Batcher, model: Model) -> asyncio.Task[Numbers]:
     """Keep the model busy with picture 0."""
     model.go.clear()
     busy = asyncio.create_task(batcher(images(0)))
-    while batcher._waiting or not batcher.batches:
+    while not model.begun.is_set():
         await asyncio.sleep(0.001)
     return busy
 
