@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -161,6 +162,27 @@ def test_a_run_is_resumed_with_its_own_settings_only(
     assert "began with train.steps = 100 and this command says 3" in changed
     elsewhere = mistake(capsys, "train", str(preset), "--resume", str(begun), "--output", str(tmp_path))
     assert "is not the run to resume" in elsewhere
+
+
+@pytest.mark.parametrize("begun_already", [True, False])
+def test_an_interrupted_run_says_how_it_goes_on(
+    begun_already: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(settings: Settings, output: Path, *, resume: bool) -> None:
+        if begun_already:
+            output.mkdir()
+            (output / "settings.json").write_text(json.dumps(settings.model_dump()))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("saga_ray.train.run.run", interrupted)
+    output, change = tmp_path / "my run", "arms=[start, metric]"
+    assert main(["train", "furniture", "--set", change, "--output", str(output)]) == 130
+    said = capsys.readouterr().err.strip()
+    if not begun_already:
+        assert said == "saga: interrupted"
+        return
+    command = said.removeprefix("saga: interrupted; to go on: saga ")
+    assert shlex.split(command) == ["train", "furniture", "--set", change, "--resume", str(output)]
 
 
 def test_evaluate_prints_the_table_or_json_alone(
