@@ -37,8 +37,8 @@ the pictures are.
   bicubic (Pillow) to {size} pixels.
 - **Encoder's hash** `{encoder_hash(model)}`: an index of saga-ray names it, and is
   searched with this encoder only.
-- **Checked** before it was kept: loaded again, it embeds {compared.pictures} pictures as the encoder does, up
-  to {compared.largest_difference:.1g} a component.
+- **Checked** before it was kept: loaded again, it embeds {compared.pictures} pictures as the encoder does;
+  components differ by at most {compared.largest_difference:.1g}.
 
 ## Use
 

@@ -103,6 +103,12 @@ def test_the_recall_written_down_is_that_of_a_naive_count(kind: str, tmp_path: P
     assert index.info.measured is not None
     assert abs(recall(index, z_ME, left, deleted) - index.info.measured.recall_at_10) < 0.03
 
+    new = unit(50, seed=7, width=32)
+    add(tmp_path, new, entries([f"new-{m}" for m in range(50)], ["new"] * 50))
+    assert index.reload() and index.size == len(z_ME) - len(deleted) + 50
+    for m, (hit,) in enumerate(index.search(new, 1)):
+        assert hit.id == f"new-{m}" and hit.score == pytest.approx(1, abs=2e-3)
+
 
 def recall(index: Index, z_ME: NDArray[np.float32], queries: list[int], deleted: set[str]) -> float:
     """Share of the true ten nearest that the index finds."""

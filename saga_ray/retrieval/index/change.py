@@ -80,7 +80,8 @@ def add(
         now.vectors.add(keys_M, z_ME)
         # a column that only one of the two has is null in the other's rows
         table = pa.concat_tables([table, with_keys(entries, keys_M)], promote_options="default")
-        now.info.sources.append(source)
+        if source not in now.info.sources:
+            now.info.sources.append(source)
         return _write(folder, now.info, now.vectors, table, next_key=int(keys_M[-1]) + 1), len(places)
 
 

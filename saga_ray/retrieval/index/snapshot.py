@@ -30,7 +30,7 @@ class Measured(BaseModel):
     """Rows at the time."""
     query_ms: float
     flat_query_ms: float
-    """Milliseconds a query, all queries in one call, on the machine that measured; exact search beside it."""
+    """Milliseconds for one query (median), on the machine that measured; by exact search beside it."""
 
 
 class Info(BaseModel):
