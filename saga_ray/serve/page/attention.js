@@ -4,7 +4,7 @@
 const HEAT = [[13, 8, 60], [110, 20, 110], [205, 60, 70], [250, 150, 40], [252, 240, 150]];
 const VEIL = 0.55; // how much of an overlaid picture is heat
 const FLAT = 0.02; // weights that differ by less than this part of the mean count as equal
-const LEAST_SCALE = 2; // times the uniform attention: an even map must not look like a peak
+const LEAST_SCALE = 2; // times the uniform attention: a nearly even map must not look like a peak
 
 // What the scale ends at, in times the uniform attention 1/N.
 export function top({ weights }) {

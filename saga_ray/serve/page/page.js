@@ -192,15 +192,16 @@ async function look() {
   overlay(query.attention);
 }
 
+// Even attention is said and not drawn: one colour all over would look like a finding.
 function overlay(attention) {
-  at("picture").classList.toggle("veiled", Boolean(attention));
-  at("heat").hidden = at("scale").hidden = !attention;
-  at("look-status").textContent = "";
-  at("look-status").classList.toggle("hidden", Boolean(attention && !isEven(attention)));
-  if (!attention) return;
+  const drawn = Boolean(attention) && !isEven(attention);
+  at("picture").classList.toggle("veiled", drawn);
+  at("heat").hidden = at("scale").hidden = !drawn;
+  at("look-status").classList.toggle("hidden", drawn);
+  at("look-status").textContent = attention ? describe(attention) : "";
+  if (!drawn) return;
   draw(at("heat"), attention);
   at("heat").setAttribute("aria-label", describe(attention));
-  at("look-status").textContent = describe(attention);
   at("most").textContent = `${top(attention).toFixed(1)} × the mean`;
 }
 

@@ -46,10 +46,15 @@ def test_attention_follows_to_the_next_query(tab: Tab, stub: Stub) -> None:
     stub.weights = [1 / 16] * 16
     tab.page.locator("#hits .hit").nth(VIEWS).click()
     expect(tab.page.locator("#look-status")).to_have_text(re.compile("every part of the picture alike"))
-    # An even map is half of the scale, not its bright end.
-    assert tab.heat(0, 0) == pytest.approx([205, 60, 70], abs=4)
+    expect(tab.page.locator("#heat")).to_be_hidden()
     thumbnail = stub.pictures[stub.asked_for("/search")[-1]["id"]]
     assert stub.asked_for("/attention")[-1] == {"file": thumbnail}
+    # Nearly even is near the middle of the scale, which ends at twice the mean, not at its bright end.
+    stub.weights = [1.1 / 16] * 8 + [0.9 / 16] * 8
+    tab.page.locator("#hits .hit").nth(0).click()
+    expect(tab.page.locator("#heat")).to_be_visible()
+    assert tab.heat(0, 0) == pytest.approx([214, 78, 64], abs=6)
+    expect(tab.page.locator("#scale")).to_have_text(re.compile(r"2\.0 × the mean"))
 
 
 def test_without_an_index_attention_is_still_shown(tab: Tab, stub: Stub) -> None:
