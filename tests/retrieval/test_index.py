@@ -138,8 +138,8 @@ def test_an_approximate_search_fills_every_place(kind: str, tmp_path: Path) -> N
 
 def test_the_small_kind_needs_enough_to_learn_from(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="ivfpq learns from 9,984 pictures"):
-        create(tmp_path, unit(100), kind="ivfpq")
-    assert folders.current(tmp_path) is None
+        create(tmp_path / "new", unit(100), kind="ivfpq")
+    assert not (tmp_path / "new").exists()
 
 
 def test_the_kinds_are_those_of_the_folder() -> None:
@@ -260,8 +260,19 @@ def test_only_one_process_changes_an_index_at_a_time(tmp_path: Path) -> None:
 
 
 def test_what_is_no_index_is_refused_in_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="holds no index; make one with `saga index build`"):
-        Index.open(tmp_path)
+    nowhere = tmp_path / "nowhere"
+    for use in (
+        Index.open,
+        lambda folder: change.delete(folder, ids=["0"]),
+        lambda folder: add(folder, unit(1), entries(["a"], ["b"])),
+    ):
+        with pytest.raises(UserError, match="holds no index; make one with `saga index build`"):
+            use(nowhere)
+    assert not nowhere.exists()
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="is not empty"):
+        create(tmp_path, unit(4))
+    (tmp_path / "notes.txt").unlink()
     create(tmp_path, unit(4))
     with pytest.raises(UserError, match="holds an index already"):
         create(tmp_path, unit(4))
@@ -271,6 +282,19 @@ def test_what_is_no_index_is_refused_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "CURRENT").write_text("7")
     with pytest.raises(UserError, match="lacks snapshot 7"):
         Index.open(tmp_path)
+
+
+def test_embeddings_that_are_no_directions_are_refused(tmp_path: Path) -> None:
+    for wrong in (np.nan, np.inf, 0.5):
+        z_ME = unit(4)
+        z_ME[2] *= wrong
+        with pytest.raises(UserError, match="1 of 4 embeddings .* picture 2"):
+            create(tmp_path, z_ME)
+    create(tmp_path, unit(4))
+    with pytest.raises(UserError, match="1 of 1 embeddings"):
+        add(tmp_path, unit(1) * np.nan, entries(["a"], ["b"]))
+    with pytest.raises(UserError, match="NaN or infinite"):
+        Index.open(tmp_path).search(unit(1) * np.nan, 3)
 
 
 def test_an_emptied_index_finds_nothing_and_can_be_filled_again(tmp_path: Path) -> None:

@@ -34,15 +34,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Add; prints what the index is now."""
+    from saga_ray.retrieval.index.folder import must_hold_index
     from saga_ray.retrieval.model import find_model
 
+    folder = args.index.expanduser()
+    must_hold_index(folder)
     model = find_model(args.model) if args.model else None
 
     from saga_ray.retrieval.index.build import add
 
     with index.pictures(args) as (table, how):
         info, added = add(
-            args.index.expanduser(),
+            folder,
             table,
             how.settings,
             source=args.data,

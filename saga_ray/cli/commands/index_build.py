@@ -32,9 +32,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Build; prints what the index is."""
+    from saga_ray.retrieval.index.folder import must_be_free
     from saga_ray.retrieval.model import find_model
 
-    model = find_model(args.model)
+    model, output = find_model(args.model), args.output.expanduser().absolute()
+    must_be_free(output)
 
     from saga_ray.retrieval.index.build import build
 
@@ -42,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         info = build(
             model,
             table,
-            args.output.expanduser(),
+            output,
             how.settings,
             kind=args.kind,
             source=args.data,

@@ -38,8 +38,7 @@ def build(
     """
     if kind not in kinds.names():
         raise UserError(f"there is no index of kind {kind!r}; choose from {', '.join(kinds.names())}")
-    if folders.current(folder) is not None:
-        raise UserError(f"{folder} holds an index already; add to it with `saga index add`")
+    folders.must_be_free(folder)
     ids_of(table)  # before the work begins
     encoder = _on_device(Encoder.load(model))
     embedded = _embed(encoder, table, settings, local, gpus, range(len(table)))

@@ -21,6 +21,7 @@ from saga_ray.retrieval.index import kinds, snapshot
 from saga_ray.retrieval.index.entries import with_keys
 from saga_ray.retrieval.index.measure import tune
 from saga_ray.retrieval.index.snapshot import Info, Snapshot
+from saga_ray.retrieval.search import NORM_TOLERANCE
 
 Existing = Literal["refuse", "skip", "replace"]
 """What to do with an id that is in the index already."""
@@ -34,12 +35,14 @@ def create(folder: Path, info: Info, embedded: Embedded) -> Info:
     Raises UserError where there is an index already.
     """
     z_ME, entries = embedded
+    folders.must_be_free(folder)
+    _check(z_ME, info.width)
+    vectors = kinds.make(info.kind, z_ME)
+    keys_M = np.arange(len(z_ME), dtype=np.int64)
+    vectors.add(keys_M, z_ME)
+    folder.mkdir(parents=True, exist_ok=True)
     with folders.changing(folder):
-        if folders.current(folder) is not None:
-            raise UserError(f"{folder} holds an index already; add to it with `saga index add`")
-        vectors = kinds.make(info.kind, z_ME)
-        keys_M = np.arange(len(z_ME), dtype=np.int64)
-        vectors.add(keys_M, z_ME)
+        folders.must_be_free(folder)  # still
         return _write(folder, info, vectors, with_keys(entries, keys_M), next_key=len(z_ME))
 
 
@@ -58,6 +61,7 @@ def add(
     already and `existing` does not say what then, and where another encoder built the index.
     """
     assert len(set(ids)) == len(ids), "ids differ, see `entries.ids_of`"
+    folders.must_hold_index(folder)
     with folders.changing(folder):
         now = Snapshot.read_current(folder)
         if now.info.encoder_hash != encoder_hash:
@@ -75,6 +79,7 @@ def add(
         if not places:
             return now.info, 0
         z_ME, entries = embed(places)
+        _check(z_ME, now.info.width)
         table = _without(now, known if existing == "replace" else [])
         keys_M = now.info.next_key + np.arange(len(places), dtype=np.int64)
         now.vectors.add(keys_M, z_ME)
@@ -89,6 +94,7 @@ def delete(folder: Path, *, ids: Collection[str] = (), labels: Collection[str] =
     """Delete the rows with these ids and all rows with these labels; returns what the index is now, and how
     many rows went. Raises UserError for an id or a label that no row has; then nothing is deleted.
     """
+    folders.must_hold_index(folder)
     with folders.changing(folder):
         now = Snapshot.read_current(folder)
         unknown = [id for id in ids if id not in now.rows]
@@ -116,6 +122,16 @@ def _without(now: Snapshot, ids: Collection[str]) -> pa.Table:
     keys_M = np.array(sorted(now.rows.key(id) for id in ids))
     now.vectors.remove(keys_M)
     return table.filter(pa.array(~np.isin(now.rows.keys, keys_M)))
+
+
+def _check(z_ME: NDArray[np.float32], width: int) -> None:
+    assert z_ME.ndim == 2 and z_ME.shape[1] == width, (z_ME.shape, width)
+    bad = np.flatnonzero(~(np.abs(np.linalg.norm(z_ME, axis=1) - 1) < NORM_TOLERANCE))
+    if bad.size:
+        raise UserError(
+            f"{bad.size} of {len(z_ME)} embeddings are not finite or not of unit length, "
+            f"the first is that of picture {bad[0]}; look for a diverged checkpoint"
+        )
 
 
 def _write(folder: Path, info: Info, vectors: kinds.Vectors, table: pa.Table, *, next_key: int) -> Info:

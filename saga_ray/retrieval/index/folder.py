@@ -40,13 +40,27 @@ def path_of(folder: Path, number: int) -> Path:
     return folder / SNAPSHOTS / f"{number:06d}"
 
 
+def must_hold_index(folder: Path) -> None:
+    """Raise UserError where the folder holds no index."""
+    if current(folder) is None:
+        raise UserError(f"{folder} holds no index; make one with `saga index build`")
+
+
+def must_be_free(folder: Path) -> None:
+    """Raise UserError where a new index cannot be written into the folder."""
+    if current(folder) is not None:
+        raise UserError(f"{folder} holds an index already; add to it with `saga index add`")
+    of_a_killed_writer = {LOCK, SNAPSHOTS, CURRENT + UNFINISHED}
+    if folder.is_dir() and {place.name for place in folder.iterdir()} - of_a_killed_writer:
+        raise UserError(f"{folder} is not empty; name a folder that does not exist")
+
+
 @contextmanager
 def changing(folder: Path) -> Iterator[None]:
     """Be the only process that changes an index; the lock goes with the process, also when it is killed.
 
-    Raises UserError where another process holds it.
+    The folder is there. Raises UserError where another process holds the lock.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -84,7 +98,10 @@ def new_snapshot(folder: Path) -> Iterator[Path]:
     _name_current(folder, number)
     for old in _numbers(snapshots):
         if old <= number - KEPT:
-            shutil.rmtree(path_of(folder, old), ignore_errors=True)
+            # renamed first: whoever is opening it finds it gone, not damaged
+            leaving = path_of(folder, old).with_name(f"{old:06d}.gone{UNFINISHED}")
+            path_of(folder, old).rename(leaving)
+            shutil.rmtree(leaving, ignore_errors=True)
 
 
 def _name_current(folder: Path, number: int) -> None:

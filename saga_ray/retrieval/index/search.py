@@ -79,12 +79,14 @@ class Index:
     def search(self, z_QE: ArrayLike, k: int) -> list[list[Hit]]:
         """The k nearest rows of each query, best first; all rows where there are fewer than k.
 
-        Queries are L2-normalised embeddings of the index's encoder.
+        Queries are L2-normalised embeddings of the index's encoder. Raises UserError where one is not finite.
         """
         snapshot = self._snapshot
         query_QE = np.ascontiguousarray(z_QE, dtype=np.float32)
         assert query_QE.ndim == 2 and query_QE.shape[1] == snapshot.info.width, query_QE.shape
         assert k >= 1, k
+        if not np.isfinite(query_QE).all():
+            raise UserError("a query's embedding is NaN or infinite; look for a diverged checkpoint")
         if not len(query_QE) or not len(snapshot.rows):
             return [[] for _ in query_QE]
         keys_QK, scores_QK = snapshot.vectors.search(query_QE, k)

@@ -87,9 +87,9 @@ class Snapshot:
         Raises UserError where the folder holds no index.
         """
         while True:
+            folders.must_hold_index(folder)
             number = folders.current(folder)
-            if number is None:
-                raise UserError(f"{folder} holds no index; make one with `saga index build`")
+            assert number is not None, "CURRENT is replaced, and never taken away"
             try:
                 return cls.read(folder, number)
             except FileNotFoundError as error:
