@@ -1,0 +1,148 @@
+"""The service on a real Ray Serve: the stock OpenAI client, a rolling update, a full house."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import openai
+import pytest
+from ray import serve
+
+from saga_ray.retrieval.index import encoder_hash
+from saga_ray.serve.deployment import build
+from tests.serve.cases import (
+    build_index,
+    data_url,
+    embedding_of,
+    encoded,
+    picture,
+    png,
+    problem,
+    save_encoder,
+)
+
+FILES = [png(seed) for seed in range(4)]
+
+
+@pytest.fixture(scope="module")
+def url(session_ray: None) -> Iterator[str]:
+    """Where a Ray Serve of this module listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    serve.start(http_options={"host": "127.0.0.1", "port": port})
+    yield f"http://127.0.0.1:{port}"
+    serve.shutdown()
+
+
+def deploy(model: Path, **settings: Any) -> None:
+    arguments = {"model": str(model), "name": "tiny", "cpus_per_api": 0.2, "cpus_per_model": 0.2, **settings}
+    serve.run(build(arguments), name="saga", route_prefix="/")
+
+
+def test_the_stock_openai_client_works_unchanged(url: str, model: Path, index: Path, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("a secret token\n")
+    deploy(model, index=str(index), token_file=str(tmp_path / "token"))
+    client = openai.OpenAI(base_url=f"{url}/v1", api_key="a secret token", max_retries=0)
+    answer = client.embeddings.create(model="tiny", input=[data_url(file) for file in FILES])
+    np.testing.assert_allclose(
+        [each.embedding for each in answer.data], embedding_of(model, *FILES), atol=1e-6
+    )
+    assert [each.index for each in answer.data] == [0, 1, 2, 3] and answer.usage.total_tokens == 16
+    as_numbers = client.embeddings.create(model="tiny", input=data_url(FILES[0]), encoding_format="float")
+    np.testing.assert_allclose(as_numbers.data[0].embedding, answer.data[0].embedding, atol=1e-6)
+    assert [each.id for each in client.models.list()] == ["tiny"]
+    with pytest.raises(openai.BadRequestError, match="takes pictures and no text"):
+        client.embeddings.create(model="tiny", input="a red chair")
+    with pytest.raises(openai.NotFoundError):
+        client.embeddings.create(model="other", input=data_url(FILES[0]))
+    with pytest.raises(openai.AuthenticationError):
+        client.with_options(api_key="wrong").embeddings.create(model="tiny", input=data_url(FILES[0]))
+
+    # what is not OpenAI's, over the same replicas
+    with httpx.Client(base_url=url, headers={"Authorization": "Bearer a secret token"}) as other:
+        hits = other.post("/search", files={"file": FILES[2]}, data={"k": 1}).json()["hits"]
+        assert hits[0]["id"] == "p/2" and other.get(hits[0]["thumbnail"]).status_code == 200
+        assert len(other.post("/attention", files={"file": FILES[0]}).json()["weights"]) == 4
+        problem(other.post("/embed", files={"files": b"no picture"}), 400)
+        assert other.get("/").status_code == 200
+        numbers = other.get("/metrics").text
+        assert 'saga_requests_total{endpoint="/v1/embeddings",status="200"} 2' in numbers
+
+
+def test_an_update_to_a_new_model_fails_no_request(
+    url: str, model: Path, index: Path, tmp_path: Path
+) -> None:
+    newer = save_encoder(tmp_path / "newer", seed=5)
+    deploy(model, index=str(index))
+    old, new = embedding_of(model, FILES[0])[0], embedding_of(newer, FILES[0])[0]
+    assert np.abs(old - new).max() > 0.1
+    seen: list[str] = []
+    done = threading.Event()
+
+    def ask() -> None:
+        with httpx.Client(base_url=url, timeout=60) as client:
+            while not done.is_set():
+                if len(seen) % 4 == 3:
+                    answer = client.post("/search", files={"file": FILES[0]}, data={"k": 1})
+                    # each version has its own index: the picture itself is found by whichever answers
+                    good = answer.status_code == 200 and answer.json()["hits"][0]["score"] > 0.999
+                    seen.append("search" if good else answer.text)
+                    continue
+                answer = client.post("/embed", files={"files": FILES[0]})
+                if answer.status_code != 200:
+                    seen.append(answer.text)
+                    continue
+                found = np.array(answer.json()["data"][0]["embedding"])
+                distances = {"old": np.abs(found - old).max(), "new": np.abs(found - new).max()}
+                seen.append(min(distances, key=lambda version: distances[version]))
+                assert min(distances.values()) < 1e-5
+
+    with ThreadPoolExecutor(3) as threads:
+        askers = [threads.submit(ask) for _ in range(3)]
+        try:
+            time.sleep(1)
+            deploy(newer, index=str(build_index(newer, tmp_path / "newer-index")))
+            until = time.monotonic() + 60
+            while seen[-1] != "new" and time.monotonic() < until:
+                time.sleep(0.1)
+            time.sleep(1)
+        finally:
+            done.set()
+        for asker in askers:
+            asker.result()
+    counts = Counter(seen)
+    assert set(counts) == {"old", "new", "search"}, counts
+    shown = httpx.get(f"{url}/models").json()["data"][0]
+    assert shown["hash"] == encoder_hash(newer) and shown["id"] == "tiny"
+
+
+def test_a_full_house_answers_429_with_retry_after(url: str, model: Path) -> None:
+    deploy(model, waiting_requests=2, retry_after_s=3)
+    large = encoded(picture(0, (3000, 3000)), compress_level=1)
+    health: list[int] = []
+
+    def ask(_: int) -> httpx.Response:
+        with httpx.Client(base_url=url, timeout=60) as client:
+            health.append(client.get("/healthz").status_code)
+            return client.post("/embed", files=[("files", large)] * 4)
+
+    with ThreadPoolExecutor(12) as threads:
+        answers = list(threads.map(ask, range(24)))
+    statuses = Counter(answer.status_code for answer in answers)
+    assert set(statuses) == {200, 429}, statuses
+    for answer in answers:
+        if answer.status_code == 429:
+            assert answer.headers["retry-after"] == "3"
+            problem(answer, 429)
+    assert set(health) == {200}
+    assert httpx.post(f"{url}/embed", files={"files": FILES[0]}).status_code == 200
