@@ -93,8 +93,8 @@ def _check_index(folder: Path, model: Pinned) -> None:
     if info.encoder_hash != model.hash:
         raise UserError(
             f"the index {folder} was built by another encoder ({info.encoder_hash[:12]}…, then at "
-            f"{info.model}) than {model.name} ({model.hash[:12]}…): build it anew with `saga index build`, or "
-            "serve the encoder that built it"
+            f"{info.model}) than {model.name} ({model.hash[:12]}…): build it anew, or serve the "
+            "encoder that built it"
         )
 
 

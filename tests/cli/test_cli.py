@@ -20,7 +20,19 @@ from saga_ray.cli.command_line import main, parser
 from saga_ray.config.names import SOURCE_TREE
 from saga_ray.config.settings import Settings
 
-COMMANDS = ["train", "evaluate", "data check", "supervisor train", "doctor", "settings"]
+COMMANDS = [
+    "train",
+    "evaluate",
+    "data check",
+    "supervisor train",
+    "doctor",
+    "settings",
+    "index build",
+    "index add",
+    "index delete",
+    "export",
+    "serve",
+]
 
 
 def leaves(top: argparse.ArgumentParser, name: str = "") -> Iterator[str]:
@@ -56,7 +68,7 @@ def test_the_commands_are_these() -> None:
     assert list(leaves(parser())) == COMMANDS
 
 
-@pytest.mark.parametrize("command", ["", "data", "supervisor", *COMMANDS])
+@pytest.mark.parametrize("command", ["", "data", "supervisor", "index", *COMMANDS])
 def test_help_everywhere(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main([*command.split(), "--help"])
@@ -87,6 +99,10 @@ def test_help_answers_at_once(tmp_path: Path) -> None:
         (["train", "furniture", "--resume", "nowhere"], "there is no run 'nowhere'"),
         (["evaluate", "nowhere"], "there is no run 'nowhere'"),
         (["settings", "grop"], "unknown setting 'grop'"),
+        (["serve"], "required: MODEL"),
+        (["serve", "nowhere"], "there is no run 'nowhere'"),
+        (["serve", "x", "--set", "wait=1"], "unknown setting 'wait'"),
+        (["serve", "models:/nothing", "--set", "tracking_uri=sqlite://"], "models:/NAME@ALIAS"),
     ],
 )
 def test_mistakes_are_one_sentence(
@@ -117,6 +133,8 @@ def test_settings_lists_a_section(capsys: pytest.CaptureFixture[str]) -> None:
     assert "grpo.weight = 1.0" in out and "[grpo]" in out and "rollout." not in out.replace("rollouts", "")
     assert main(["settings", "alignment"]) == 0
     assert "steps = " in capsys.readouterr().out
+    assert main(["settings", "serve"]) == 0
+    assert "batch_pictures = 32" in capsys.readouterr().out
 
 
 def test_a_reader_that_has_seen_enough_is_no_mistake(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from saga_ray.config.help import sections, settings_help
 from saga_ray.config.names import SOURCE_TREE
 from saga_ray.config.overrides import resolve
 from saga_ray.config.presets import preset_names
+from saga_ray.config.serving import ServeSettings
 from saga_ray.config.settings import Settings
 
 README = (SOURCE_TREE / "README.md").read_text(encoding="utf-8")
@@ -53,7 +54,7 @@ def test_the_readmes_folders_exist() -> None:
         assert (SOURCE_TREE / folder).is_dir(), folder
 
 
-@pytest.mark.parametrize("model", [Settings, AlignmentSettings])
+@pytest.mark.parametrize("model", [Settings, AlignmentSettings, ServeSettings])
 def test_every_setting_says_what_it_is(model: type) -> None:
     silent = [setting.name for setting in settings_help(model).values() if len(setting.doc) < 10]
     assert not silent

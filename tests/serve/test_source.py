@@ -77,9 +77,8 @@ def test_an_alias_of_the_registry_is_pinned_to_its_version(
     client.set_registered_model_alias("products", "champion", "2")
     second = pin(wanted)
     assert (first.name, first.registered) == ("products", ("products", "1"))
-    assert [encoder_hash(each.fetch()) for each in (first, second)] == [
-        encoder_hash(each) for each in folders
-    ]
+    for version, folder in zip((first, second), folders, strict=True):
+        assert encoder_hash(version.fetch()) == encoder_hash(folder)
     assert pin(settings("models:/products/1", tracking_uri=store)) == first
     for wrong, words in (
         ("models:/products@nobody", "nobody"),

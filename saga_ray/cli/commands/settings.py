@@ -5,6 +5,7 @@ examples:
   saga settings rollout      one section
   saga settings grpo.weight  one setting
   saga settings alignment    those of `saga supervisor train`
+  saga settings serve        those of `saga serve`
 """
 
 from __future__ import annotations
@@ -32,9 +33,11 @@ def run(args: argparse.Namespace) -> int:
     from saga_ray.config.alignment import AlignmentSettings
     from saga_ray.config.checking import unknown
     from saga_ray.config.help import sections, settings_help
+    from saga_ray.config.serving import ServeSettings
 
-    if args.prefix == "alignment":
-        for setting in settings_help(AlignmentSettings).values():
+    others = {"alignment": AlignmentSettings, "serve": ServeSettings}
+    if args.prefix in others:
+        for setting in settings_help(others[args.prefix]).values():
             _show(setting)
         return 0
     found = [each for each in settings_help().values() if each.name.startswith(args.prefix)]
