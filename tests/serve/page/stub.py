@@ -53,7 +53,7 @@ class Stub:
     examples: bool = False
     accepts: tuple[str, ...] = ("image",)
     token: str = ""
-    weights: list[float] = field(default_factory=lambda: [0.02] * 5 + [0.7] + [0.028] * 10)
+    weights: list[float] = field(default_factory=lambda: [0.02] * 6 + [0.7] + [0.02] * 9)
     refusals: dict[str, tuple[int, str, dict[str, str]]] = field(default_factory=dict)
     """Path -> status, message and headers of the answer instead."""
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
@@ -163,6 +163,7 @@ def served(app: Any) -> Iterator[str]:
     """Serves an ASGI application from a thread and gives its address."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
+        listener.listen()  # from here on a client waits until the server has started
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()

@@ -23,10 +23,10 @@ def test_attention_is_drawn_over_the_picture(tab: Tab, stub: Stub) -> None:
     expect(heat).to_be_visible()
     assert stub.asked_for("/attention") == [{"file": sent}]
     expect(heat).to_have_attribute(
-        "aria-label", re.compile(r"most at row 2, column 2 of 4 × 4.* 11\.2 times")
+        "aria-label", re.compile(r"most at row 2, column 3 of 4 × 4.* 11\.2 times")
     )
-    # The middle of row 2, column 2 has the brightest colour, a corner far off the darkest.
-    assert tab.heat(96, 96) == pytest.approx([252, 240, 150], abs=8)
+    # The middle of row 2, column 3 has the brightest colour, a corner far off the darkest.
+    assert tab.heat(160, 96) == pytest.approx([252, 240, 150], abs=8)
     assert tab.heat(250, 250) == pytest.approx([13, 8, 60], abs=20)
     box, over = tab.page.locator("#shown").bounding_box(), heat.bounding_box()
     assert box == over
