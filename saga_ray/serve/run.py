@@ -8,7 +8,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from ray import serve
 
@@ -33,7 +33,7 @@ def run(
     if not joined:
         _check_port(host, port)
     app = application(settings)
-    with cluster(ray_settings), _until_stopped() as stopped:
+    with cluster(ray_settings), _terminated_as_interrupted():
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         serve.start(http_options={"host": host, "port": port}, logging_config=QUIET)
         try:
@@ -43,10 +43,9 @@ def run(
             raise UserError(f"the service could not be started: {why}") from error
         ready(_url(host, port), joined)
         if not joined:
-            try:
-                stopped.wait()
-            finally:
-                serve.shutdown()  # type: ignore[no-untyped-call]
+            with suppress(KeyboardInterrupt):
+                threading.Event().wait()
+            serve.delete(APP)  # replicas end what they have begun; the rest goes with the cluster
 
 
 def is_loopback(host: str) -> bool:
@@ -75,18 +74,10 @@ def _check_port(host: str, port: int) -> None:
 
 
 @contextmanager
-def _until_stopped() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set; a second Ctrl-C interrupts."""
-    stopped = threading.Event()
-
-    def stop(number: int, frame: object) -> None:
-        if stopped.is_set():
-            raise KeyboardInterrupt
-        stopped.set()
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM does what Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        yield stopped
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        signal.signal(signal.SIGTERM, before)
