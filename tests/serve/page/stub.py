@@ -57,8 +57,8 @@ class Stub:
     refusals: dict[str, tuple[int, str, dict[str, str]]] = field(default_factory=dict)
     """Path -> status, message and headers of the answer instead."""
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    slow: float = 0.0
-    """Seconds that the next search takes."""
+    slow: dict[str, float] = field(default_factory=dict)
+    """Path -> seconds that the next answer is held back."""
 
     def __post_init__(self) -> None:
         # Ids with a slash, a space and letters beyond ASCII, as indexes of folders have them.
@@ -94,8 +94,6 @@ def application(stub: Stub) -> Starlette:
 
     async def search(request: Request) -> Response:
         fields = request.state.fields
-        seconds, stub.slow = stub.slow, 0.0
-        await asyncio.sleep(seconds)
         content = fields["file"] if "file" in fields else stub.pictures.get(fields["id"])
         if content is None:
             return error(404, f"there is no picture {fields['id']!r} in the index")
@@ -124,7 +122,9 @@ def application(stub: Stub) -> Starlette:
             if path in stub.refusals:
                 status, message, headers = stub.refusals[path]
                 return error(status, message, headers)
+            seconds = stub.slow.pop(path, 0.0)
             response: Response = await answer(request)
+            await asyncio.sleep(seconds)
             return response
 
         return endpoint

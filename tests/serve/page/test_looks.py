@@ -70,6 +70,25 @@ def test_without_an_index_attention_is_still_shown(tab: Tab, stub: Stub) -> None
     assert stub.asked_for("/search") == []
 
 
+def test_attention_of_a_query_that_was_left_is_not_drawn(tab: Tab, stub: Stub) -> None:
+    tab.open()
+    tab.drop(picture(COLOURS["blue"]))
+    tab.found("blue")
+    stub.slow["/attention"] = 2.0
+    with tab.page.expect_event("requestfailed") as given_up:
+        tab.page.check("#look")
+        expect(tab.page.locator("#look-status")).to_have_text("Looking…")
+        while not stub.asked_for("/attention"):
+            tab.page.wait_for_timeout(50)
+        tab.page.wait_for_timeout(200)  # the answer is made by now and held back
+        stub.weights = [1 / 16] * 16
+        tab.drop(picture(COLOURS["red"]))
+    assert given_up.value.url.endswith("/attention")
+    expect(tab.page.locator("#look-status")).to_have_text(re.compile("alike"))
+    tab.page.wait_for_timeout(2500)
+    expect(tab.page.locator("#heat")).to_be_hidden()
+
+
 @pytest.mark.parametrize("width", [390, 320, 700, 1200])
 def test_nothing_is_wider_than_the_window(tab: Tab, stub: Stub, width: int) -> None:
     tab.page.set_viewport_size({"width": width, "height": 844})

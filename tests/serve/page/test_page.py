@@ -148,7 +148,7 @@ def test_an_instruction_is_asked_for_only_where_the_model_reads_text(tab: Tab, s
 
 def test_the_newest_of_two_searches_is_shown(tab: Tab, stub: Stub) -> None:
     tab.open()
-    stub.slow = 2.0
+    stub.slow["/search"] = 2.0
     tab.drop(picture(COLOURS["red"]))
     expect(tab.page.locator("#status")).to_have_text("Searching…")
     tab.drop(picture(COLOURS["green"]))
