@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from pathlib import Path
 
 import fsspec  # type: ignore[import-untyped]
@@ -37,7 +36,7 @@ def read_bytes(source: Source) -> bytes:
     return Path(source).read_bytes()
 
 
-def decode(data: bytes, size: int, formats: Sequence[str] | None = None) -> Image.Image:
+def decode(data: bytes, size: int, formats: tuple[str, ...] | None = None) -> Image.Image:
     """Decode to upright RGB; `size` (pixels) is what the picture will be resized to, so that large JPEGs
     decode faster. `formats` (Pillow's names) limits what is tried; none: all that Pillow knows.
 

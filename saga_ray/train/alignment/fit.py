@@ -126,7 +126,8 @@ def alignment_loss(
     loss_PT = -logits_PTV.float().log_softmax(-1).gather(-1, target_PT[..., None])[..., 0]
     weight_T = torch.ones(len(slots))
     weight_T[-2] = settings.verdict_weight
-    return (loss_PT * weight_T).sum() / (len(pairs) * weight_T.sum())
+    loss: Tensor = (loss_PT * weight_T).sum() / (len(pairs) * weight_T.sum())
+    return loss
 
 
 def likeness_loss(supervisor: Pocket, pairs: Pairs, x_a_PND: Tensor, x_b_PND: Tensor) -> Tensor:
