@@ -17,6 +17,7 @@ test-slow: setup  ## the tests that train for minutes
 
 lint: setup  ## ruff and mypy
 	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
 setup:  ## .venv with the pinned versions and the saga command (2 to 3 minutes, then nothing to do)

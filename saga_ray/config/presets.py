@@ -68,9 +68,7 @@ def to_toml(settings: BaseModel) -> str:
 def _toml_value(value: Any) -> str:
     match value:
         case dict():
-            items = (
-                f"{_toml_value(key)} = {_toml_value(each)}" for key, each in value.items()
-            )
+            items = (f"{_toml_value(key)} = {_toml_value(each)}" for key, each in value.items())
             return "{" + ", ".join(items) + "}"
         case list():
             return "[" + ", ".join(_toml_value(each) for each in value) + "]"

@@ -110,6 +110,23 @@ def test_the_recall_written_down_is_that_of_a_naive_count(kind: str, tmp_path: P
         assert hit.id == f"new-{m}" and hit.score == pytest.approx(1, abs=2e-3)
 
 
+def test_an_index_works_beside_a_library_that_replaces_faiss_search() -> None:
+    """In a process of its own: the replacement stays for the rest of the process."""
+    script = """
+import sys, numpy as np
+import faiss.contrib.torch_utils
+from saga_ray.retrieval.index.kinds import hnsw, ivfpq
+z_ME = np.random.default_rng(0).standard_normal((10_500, 8)).astype(np.float32)
+z_ME /= np.linalg.norm(z_ME, axis=1, keepdims=True)
+for kind in (hnsw, ivfpq):
+    vectors = kind.make(z_ME)
+    vectors.add(np.arange(len(z_ME)), z_ME)
+    keys_QK, _ = vectors.search(z_ME[:5], 3)
+    assert keys_QK[:, 0].tolist() == [0, 1, 2, 3, 4], (kind, keys_QK)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
 def recall(index: Index, z_ME: NDArray[np.float32], queries: list[int], deleted: set[str]) -> float:
     """Share of the true ten nearest that the index finds."""
     hits = index.search(z_ME[queries], 11)

@@ -15,6 +15,19 @@ NONE = -1
 """Stands for no key where there are fewer than k rows."""
 
 
+def search_with(
+    index: faiss.Index, z_QE: NDArray[np.float32], k: int, parameters: faiss.SearchParameters
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Keys and scores by FAISS, searching as the parameters say.
+
+    A library in the same process that imports `faiss.contrib.torch_utils` (pytorch-metric-learning does) puts
+    a `search` for tensors in place of FAISS's, which refuses parameters; FAISS's own is then `search_numpy`.
+    """
+    search = getattr(index, "search_numpy", index.search)
+    scores_QK, keys_QK = search(z_QE, k, params=parameters)
+    return keys_QK, scores_QK
+
+
 class Vectors(ABC):
     """Embeddings of unit length, by key. A key is given once and never again, also after a deletion.
 

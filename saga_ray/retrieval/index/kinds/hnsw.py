@@ -13,7 +13,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from saga_ray.retrieval.index.kinds.base import FILE, Vectors
+from saga_ray.retrieval.index.kinds.base import FILE, Vectors, search_with
 
 LINKS = 32
 BUILD_EFFORT = 200
@@ -60,8 +60,7 @@ class Hnsw(Vectors):
         parameters = faiss.SearchParametersHNSW(  # type: ignore[attr-defined]  # the stubs lack it
             efSearch=max(self.effort, 2 * k), sel=alive
         )
-        scores, keys = self.index.search(z_QE, k, params=parameters)
-        return self._fill_up(z_QE, keys, scores)
+        return self._fill_up(z_QE, *search_with(self.index, z_QE, k, parameters))
 
     def keys(self) -> NDArray[np.int64]:
         """See `Vectors`."""

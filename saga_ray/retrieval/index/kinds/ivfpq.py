@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saga_ray.errors import UserError
-from saga_ray.retrieval.index.kinds.base import FILE, NONE, Vectors
+from saga_ray.retrieval.index.kinds.base import FILE, NONE, Vectors, search_with
 
 BITS = 8
 FEWEST = 39 * 2**BITS
@@ -69,7 +69,7 @@ class IvfPq(Vectors):
         k = min(k, self.size)
         candidates = min(max(RERANKED * k, FEWEST_RERANKED), self.size)
         parameters = faiss.SearchParametersIVF(nprobe=self.effort)  # type: ignore[call-arg]  # the stubs err
-        _, keys_QC = self.index.search(z_QE, candidates, params=parameters)
+        keys_QC, _ = search_with(self.index, z_QE, candidates, parameters)
         parts = [
             self._rerank(z_QE[start : start + AT_ONCE], keys_QC[start : start + AT_ONCE], k)
             for start in range(0, len(z_QE), AT_ONCE)
