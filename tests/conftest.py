@@ -9,6 +9,7 @@ import pytest
 import ray
 
 from saga_ray.config.names import SOURCE_TREE
+from saga_ray.train.cluster import ANY, LOCAL
 
 CPUS = 8
 """Logical ones: more than the cores, since actors that wait take one each."""
@@ -17,8 +18,8 @@ CPUS = 8
 @pytest.fixture(scope="session")
 def session_ray() -> Iterator[None]:
     """A Ray that the tests of a session share; runs of `saga_ray.train` join it. Its workers find `tests`."""
-    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    for name, value in (ANY | LOCAL).items():
+        os.environ.setdefault(name, value)
     started = not ray.is_initialized()
     if started:
         _start()

@@ -15,12 +15,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import AttentionInterface, PreTrainedModel
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 SHARED_PREFIX, WHOLE = "saga_shared_prefix", "saga_whole"
 
@@ -86,6 +88,10 @@ class Layout:
 @contextmanager
 def attending(language_model: PreTrainedModel, function: str) -> Iterator[None]:
     """Let the language model use one of the functions below inside a ``with`` block."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(SHARED_PREFIX, _shared_prefix)
+    AttentionInterface.register(WHOLE, _whole)
     before = language_model.config._attn_implementation
     language_model.set_attn_implementation(function)
     try:
@@ -174,7 +180,3 @@ def _check(module: nn.Module, attention_mask: Tensor | None, layout: Layout, ign
     for unknown in ("sliding_window", "softcap", "s_aux"):
         assert ignored.get(unknown) is None, f"replay does not know attention with {unknown}"
     assert not module.training, "replay needs a frozen language model in evaluation mode"
-
-
-AttentionInterface.register(SHARED_PREFIX, _shared_prefix)
-AttentionInterface.register(WHOLE, _whole)

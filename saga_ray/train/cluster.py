@@ -30,6 +30,8 @@ LOCAL = {
     # A cluster of this process alone, on loopback: no token is written to the home folder, where a later
     # `ray start` would pick it up.
     "RAY_AUTH_MODE": "disabled",
+    # Nobody takes this machine away, and each arm would start a process to look out for that.
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     # More processes than cores start at once here, on purpose.
     "RAY_worker_maximum_startup_concurrency": "16",
 }

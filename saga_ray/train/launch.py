@@ -22,7 +22,7 @@ from saga_ray.config.settings import Settings
 from saga_ray.errors import UserError
 from saga_ray.train.record_log import RecordLog
 from saga_ray.train.records import StepRecord
-from saga_ray.train.worker import ArmTask, train_arm
+from saga_ray.train.worker import ArmTask
 
 
 def launch(
@@ -38,8 +38,8 @@ def launch(
     log: Any = ray.remote(RecordLog).options(num_cpus=0).remote()
     train = settings.train
     trainer = TorchTrainer(
-        train_arm,
-        train_loop_config={"task": task_of(log)},
+        _entry(),
+        train_loop_config={"task": ray.put(task_of(log))},
         torch_config=TorchConfig(timeout_s=int(train.collective_timeout_s)),
         scaling_config=ray.train.ScalingConfig(
             num_workers=train.workers,
@@ -72,6 +72,22 @@ def launch(
         ray.kill(log)
     assert result.checkpoint is not None, "an arm reports a checkpoint at its end"
     return Path(result.checkpoint.path)
+
+
+def _entry() -> Callable[[dict[str, ray.ObjectRef[ArmTask]]], None]:
+    """What Ray Train's workers run.
+
+    Made here, and not a function of this module, so that Ray sends it as it is; the task goes by reference.
+    Ray's controller then imports neither the worker nor torch's and transformers' many modules, which takes
+    it longer than all else before an arm's first step.
+    """
+
+    def train(config: dict[str, Any]) -> None:
+        from saga_ray.train.worker import train_arm
+
+        train_arm(ray.get(config["task"]))
+
+    return train
 
 
 def _in_background(work: Callable[[], ray.train.Result]) -> Future[ray.train.Result]:

@@ -59,9 +59,8 @@ class ArmTask:
     dump_folder: Path
 
 
-def train_arm(config: dict[str, ArmTask]) -> None:
-    """Entry point of Ray Train's workers."""
-    task = config["task"]
+def train_arm(task: ArmTask) -> None:
+    """What a worker of Ray Train does."""
     settings = task.settings
     torch.set_num_threads(settings.train.threads_per_worker)
     world = World.current()

@@ -1,4 +1,4 @@
-"""Training workers that fail at a chosen moment; they stand in for `train_arm` in Ray Train's workers.
+"""Training workers that fail at a chosen moment; they stand in for what `launch._entry` gives Ray Train.
 
 A fault strikes at the arm's second checkpoint, once the first one is Ray Train's for certain, and only the
 first time: a marker file beside the checkpoints remembers it.
@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ray
 import ray.train
 
 from saga_ray.losses import metric as metric_losses
@@ -23,12 +24,12 @@ DRIVER = "driver.pid"
 MARKER = "fault-was-here"
 
 
-def worker_dies(config: dict[str, ArmTask]) -> None:
+def worker_dies(config: dict[str, ray.ObjectRef[ArmTask]]) -> None:
     """The worker process is killed."""
     _train_with_fault(config, lambda: os.kill(os.getpid(), signal.SIGKILL))
 
 
-def driver_dies(config: dict[str, ArmTask]) -> None:
+def driver_dies(config: dict[str, ray.ObjectRef[ArmTask]]) -> None:
     """The driver process is killed, and the worker waits for its own end."""
 
     def kill_driver() -> None:
@@ -38,7 +39,7 @@ def driver_dies(config: dict[str, ArmTask]) -> None:
     _train_with_fault(config, kill_driver)
 
 
-def loss_becomes_nan(config: dict[str, ArmTask]) -> None:
+def loss_becomes_nan(config: dict[str, ray.ObjectRef[ArmTask]]) -> None:
     """From the third step on the metric loss is no number."""
     build = metric_losses.build
 
@@ -56,12 +57,12 @@ def loss_becomes_nan(config: dict[str, ArmTask]) -> None:
 
     metric_losses.build = build_poisoned
     try:
-        worker.train_arm(config)
+        worker.train_arm(ray.get(config["task"]))
     finally:
         metric_losses.build = build
 
 
-def _train_with_fault(config: dict[str, ArmTask], strike: Callable[[], None]) -> None:
+def _train_with_fault(config: dict[str, ray.ObjectRef[ArmTask]], strike: Callable[[], None]) -> None:
     report, reports = worker._report, 0
 
     def faulty_report(*args: Any) -> None:
@@ -75,7 +76,7 @@ def _train_with_fault(config: dict[str, ArmTask], strike: Callable[[], None]) ->
         report(*args)
 
     worker._report = faulty_report
-    worker.train_arm(config)
+    worker.train_arm(ray.get(config["task"]))
 
 
 def _storage() -> Path:

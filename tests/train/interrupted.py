@@ -17,7 +17,7 @@ from tests.train import faults
 
 if __name__ == "__main__":
     settings, output = Settings.model_validate_json(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
-    launch.train_arm = faults.driver_dies
+    launch._entry = lambda: faults.driver_dies
     note = RunFolder.note_mlflow_run
 
     def note_process_too(folder: RunFolder, run_id: str) -> None:

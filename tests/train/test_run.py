@@ -145,6 +145,7 @@ def test_the_report_shows_the_table_s_numbers_and_the_folder_is_clean(with_vllm:
     assert not [path for path in with_vllm.folder.checkpoints.rglob("*") if path.is_file()]
 
 
+@pytest.mark.slow
 def test_every_other_arm_runs(session_ray: None, base: Path, small: Callable[..., Settings]) -> None:
     arms = [
         "saga",
@@ -253,7 +254,7 @@ def test_a_picture_that_vanishes_during_the_run_is_named(
 def test_a_loss_that_is_no_number_stops_the_run_and_is_dumped(
     session_ray: None, base: Path, small: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launch, "train_arm", faults.loss_becomes_nan)
+    monkeypatch.setattr(launch, "_entry", lambda: faults.loss_becomes_nan)
     output = base / "nan"
     with pytest.raises(RuntimeError, match=r"arm metric, training worker 0: .*step 2: losses"):
         run(small(["metric"]), output)
