@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 
 from ray import serve
 
@@ -33,7 +32,7 @@ def run(
     if not joined:
         _check_port(host, port)
     app = application(settings)
-    with cluster(ray_settings), _terminated_as_interrupted():
+    with cluster(ray_settings):
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         serve.start(http_options={"host": host, "port": port}, logging_config=QUIET)
         try:
@@ -71,13 +70,3 @@ def _check_port(host: str, port: int) -> None:
             raise UserError(
                 f"port {port} of {host} cannot be used ({error.strerror}); choose another by --port"
             ) from error
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM does what Ctrl-C does."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +47,7 @@ def cluster(settings: Settings) -> Iterator[None]:
     """
     address = address_of(settings)
     joined = ray.is_initialized()
+    at_sigterm = signal.getsignal(signal.SIGTERM)
     for name, value in (ANY if address else ANY | LOCAL).items():
         os.environ.setdefault(name, value)
     if not joined:
@@ -55,6 +58,8 @@ def cluster(settings: Settings) -> Iterator[None]:
             raise UserError(
                 f"{where} could not be reached or started: {_first_line(error)}; check `ray status`"
             ) from error
+        if callable(at_sigterm) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, at_sigterm)  # the caller's; Ray has put its own in its place
     try:
         yield
     finally:

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -183,14 +184,20 @@ def test_a_run_is_resumed_with_its_own_settings_only(
 
 
 @pytest.mark.parametrize("begun_already", [True, False])
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_says_how_it_goes_on(
-    begun_already: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    sent: signal.Signals,
+    begun_already: bool,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def interrupted(settings: Settings, output: Path, *, resume: bool) -> None:
         if begun_already:
             output.mkdir()
             (output / "settings.json").write_text(json.dumps(settings.model_dump()))
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), sent)
+        time.sleep(10)
 
     monkeypatch.setattr("saga_ray.train.run.run", interrupted)
     output, change = tmp_path / "my run", "arms=[start, metric]"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from types import SimpleNamespace
 from typing import Any
 
@@ -70,3 +71,16 @@ def test_a_local_cluster_answers_at_once(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(UserError, match="too little for this run: it needs .*; raise ray.local_cpus"):
         cluster.wait_for_resources(local, rollouts=True)
     assert growing.requests == [] and growing.now == 0.0
+
+
+def test_ray_does_not_take_over_sigterm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`ray.init` installs a handler that prints a stack trace; the command line has a better one."""
+    monkeypatch.setattr(cluster, "_start", lambda settings: signal.signal(signal.SIGTERM, lambda *_: None))
+    monkeypatch.setattr(cluster, "ray", SimpleNamespace(is_initialized=lambda: False, shutdown=lambda: None))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with cluster.cluster(Settings()):
+            assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
