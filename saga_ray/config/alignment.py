@@ -6,7 +6,7 @@ pretrained model.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -21,6 +21,12 @@ class AlignmentSettings(Section):
 
     seed: int = Field(1, description="seed of weights, views, pairs and samples")
     name: str | None = Field(None, description="name of the supervisor; none: that of its folder")
+    parts: list[Literal["train", "extra"]] = Field(
+        ["train", "extra"],
+        min_length=1,
+        description="parts of the data whose classes it learns from; a supervisor that has not seen the encoder's own "
+        "training classes teaches from what it sees and not from what it remembers",
+    )
     tower: str = Field(
         "furniture-pocket", description="supervisor whose tower is used, by name or folder; it stays frozen"
     )

@@ -18,12 +18,16 @@ from saga_ray.config.serving import ServeSettings
 from saga_ray.config.settings import Settings
 
 README = (SOURCE_TREE / "README.md").read_text(encoding="utf-8")
-CODE = re.compile(r"^```[a-z]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+CODE = re.compile(r"^```([a-z]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+PRINTED = "text"
+"""The language of a block that shows output."""
 
 
 def commands(start: str) -> Iterator[list[str]]:
     """Command lines of the README's code blocks that begin with a word."""
-    for block in CODE.findall(README):
+    for language, block in CODE.findall(README):
+        if language == PRINTED:
+            continue
         for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
             if words and words[0] == start:

@@ -1,4 +1,7 @@
-"""`ray job submit` to a real head on loopback: what a run leaves behind, and what a mistake looks like."""
+"""`ray job submit` to a real head on loopback: what a run leaves behind, and what a mistake looks like.
+
+A job with rollouts is in `test_two_nodes`.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def submitted(one_node: Head, clone: Path, home: Path, settings_file: Callable[..., Path]) -> Head:
     """A head with both jobs of this file under way."""
-    file = settings_file("small", ["start", "saga"])
+    file = settings_file("small", ["start", "metric"])
     one_node.submit("good", clone, home, str(file), "--set", "seed=3", "--set", "name=from-a-job")
     one_node.submit("typo", clone, home, "furnitur", "--set", "train.steps=3")
     return one_node
@@ -56,21 +59,20 @@ def test_a_mistake_ends_the_job_with_one_sentence(submitted: Head) -> None:
 def test_a_job_s_run_is_found_in_mlflow_and_on_disk(submitted: Head, clone: Path, home: Path) -> None:
     status, log = submitted.end_of("good")
     assert status == "SUCCEEDED", log
-    assert "Traceback" not in log and "saga (1 of 1)  step 2/2" in log
+    assert "Traceback" not in log and "metric (1 of 1)  step 2/2" in log
 
     (run,) = (home / "runs").glob("from-a-job-*")
     assert f"result   {run / 'result.json'}" in log and f"report   {run / 'report' / 'index.html'}" in log
     result = json.loads((run / "result.json").read_text())
-    assert result["seed"] == 3 and set(result["test"]) == {"start", "saga"}
-    saga = result["test"]["saga"]
-    assert saga["engine"]["name"] == "vllm" and saga["steps"] == 2 and saga["pairs_replayed"] > 0
+    assert result["seed"] == 3 and set(result["test"]) == {"start", "metric"}
 
     client = mlflow.MlflowClient(f"sqlite:///{home / 'runs' / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("saga")
     assert experiment is not None
     (tracked,) = client.search_runs([experiment.experiment_id], "tags.`mlflow.runName` = 'from-a-job'")
     assert tracked.info.status == "FINISHED" and tracked.data.params["seed"] == "3"
-    assert tracked.data.metrics["test/saga/map_at_r"] == pytest.approx(saga["map@r"])
+    expected = pytest.approx(result["test"]["metric"]["map@r"])
+    assert tracked.data.metrics["test/metric/map_at_r"] == expected
     assert {"result.json", "report"} <= {file.path for file in client.list_artifacts(tracked.info.run_id)}
 
 

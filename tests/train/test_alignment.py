@@ -262,6 +262,13 @@ def test_bad_input_is_refused_and_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_part_without_pictures_is_refused(shapes: ImageTable, tmp_path: Path) -> None:
+    without = shapes.part("train", "validation", "test")
+    with pytest.raises(UserError, match="no pictures in its parts extra"):
+        train_supervisor(without, ATTRIBUTES, tmp_path / "out", AlignmentSettings(parts=["extra"]))
+    assert not list(tmp_path.iterdir())
+
+
 def test_free_text_and_existing_folders_are_refused(shapes: ImageTable, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="exists; name one"):
         train_supervisor(shapes, ATTRIBUTES, tmp_path, AlignmentSettings())

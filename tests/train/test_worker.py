@@ -76,6 +76,7 @@ def test_a_run_whose_process_was_killed_goes_on_as_if_nothing_had_happened(
     assert RunFolder.mlflow_run(output) == before
 
 
+@pytest.mark.slow
 def test_two_workers_of_whom_one_is_killed_take_the_steps_of_one(
     uninterrupted: RunFolder,
     base: Path,

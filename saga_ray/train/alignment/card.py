@@ -46,8 +46,8 @@ is an ordinary Hugging Face causal language model. It knows nothing but pictures
 TRAINING = """\
 ## Learned from
 
-`{data}` (data set hash `{data_hash}`): {pictures:,} pictures of the {classes:,} classes of its parts
-`train` and `extra`, never of `validation` or `test`. SHA-256 of the sorted list of these classes:
+`{data}` (data set hash `{data_hash}`): {pictures:,} pictures of the {classes:,} classes of its part(s)
+{parts}, never of `validation` or `test`. SHA-256 of the sorted list of these classes:
 `{classes_hash}`. The tokenizer also knows the words of all class names; nothing else was taken from the
 other classes.
 
@@ -92,6 +92,7 @@ def model_card(
     training = TRAINING.format(
         data=table.name,
         data_hash=table.hash,
+        parts=" and ".join(f"`{part}`" for part in settings.parts),
         pictures=report.pictures,
         classes=report.classes,
         classes_hash=report.classes_hash,

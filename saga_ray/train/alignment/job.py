@@ -1,6 +1,6 @@
 """`saga supervisor train`: from a table with attribute columns to a pocket supervisor in a folder.
 
-The classes of the parts `train` and `extra` are learned from, `validation` chooses among the weights seen
+The classes of `parts` (train and extra) are learned from, `validation` chooses among the weights seen
 on the way, `test` is looked at once at the end, for the model card. The tower is frozen throughout.
 """
 
@@ -43,7 +43,6 @@ from saga_ray.train.alignment.fit import Check, chosen, fit
 from saga_ray.train.alignment.report import AlignmentReport
 from saga_ray.train.alignment.start import start_weights
 
-LEARNED_FROM = ("train", "extra")
 UNKNOWN_VALUE = "unknown"
 """Stands where a table leaves an attribute empty."""
 MAX_VALUES = 500
@@ -69,9 +68,10 @@ def train_supervisor(
     if output.exists():
         raise UserError(f"The output folder {output} exists; name one that does not.")
     vocabulary = _vocabulary(table, attributes, settings)
-    learned = _part(table, attributes, *LEARNED_FROM)
+    learned = _part(table, attributes, *settings.parts)
+    if not len(learned):
+        raise UserError(f"{table.name} has no pictures in its parts {', '.join(settings.parts)}; set parts")
     validation, test = _part(table, attributes, "validation"), _part(table, attributes, "test")
-    assert set(np.unique(learned.split)) <= set(LEARNED_FROM)
     assert not set(learned.classes) & {*validation.classes, *test.classes}, "a class is in two parts"
     tower_folder = _tower_folder(settings.tower)
     tower = towers.load(tower_folder).eval()
