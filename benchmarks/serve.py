@@ -235,7 +235,7 @@ def report(found: dict[str, Any], threads: int, seconds: float, rounds: int) -> 
         "",
         f"{date.today()}; {os.cpu_count()} cores ({platform.machine()}), which client and server share; "
         f"{threads} threads for the model; JPEGs of {SIDE} x {SIDE} pixels; loads of {seconds:g} s, "
-        f"{rounds} round(s), plain server and `saga serve` in turn; median of the rounds (lowest to highest).",
+        f"{rounds} round(s), plain server and `saga serve` in turn; median (lowest to highest).",
         "",
         "| | measured | of that |",
         "|---|---|---|",
