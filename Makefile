@@ -15,10 +15,10 @@ test: setup  ## the whole test suite but what is marked slow or gpu (made for 20
 test-slow: setup  ## the tests that train for minutes
 	.venv/bin/python -m pytest -m "slow and not gpu" --timeout 7200
 
-bench-serve: setup  ## what serving costs, as ratios: benchmarks/serve.md (8 minutes)
+bench-serve: setup  ## what serving costs, as ratios: benchmarks/serve.md
 	.venv/bin/python benchmarks/serve.py
 
-lint: setup  ## ruff and mypy
+lint: setup  ## ruff (rules and format) and mypy
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy

@@ -32,7 +32,8 @@ import ray
 import torch
 from PIL import Image
 
-from saga_ray.config.settings import DataSettings, EvaluationSettings, Settings
+from saga_ray.config.overrides import resolve
+from saga_ray.config.settings import DataSettings, EvaluationSettings
 from saga_ray.data import sources
 from saga_ray.data.table import ImageTable
 from saga_ray.models import supervisors
@@ -75,7 +76,7 @@ def main() -> None:
 
 def untrained(folder: Path) -> Path:
     """The furniture preset's encoder before training: the same size and speed as after it."""
-    settings = Settings.model_validate({"supervisor": {"path": "furniture-pocket"}})
+    settings = resolve("furniture")
     Encoder.start_of(supervisors.load(settings.supervisor.path), settings.encoder).save(folder)
     return folder
 

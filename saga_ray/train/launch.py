@@ -78,8 +78,7 @@ def _entry() -> Callable[[dict[str, ray.ObjectRef[ArmTask]]], None]:
     """What Ray Train's workers run.
 
     Made here, and not a function of this module, so that Ray sends it as it is; the task goes by reference.
-    Ray's controller then imports neither the worker nor torch's and transformers' many modules, which takes
-    it longer than all else before an arm's first step.
+    Ray's controller, a process of its own in every arm, then does not import the worker's modules.
     """
 
     def train(config: dict[str, Any]) -> None:

@@ -3,7 +3,8 @@
 GRPO alone, tower rate 2e-5, 100 steps; no loss reaches the pooler, so it stays what it starts as: mean
 pooling. The control is the same run with the pairs' targets permuted. The supervisor is asked with the
 generic template, for differences and verdict: sampled descriptions add noise to the gradient and little
-else (`benchmarks/teacher.md` has both, measured on validation classes).
+else (`benchmarks/teacher.md` has both, measured on validation classes). With the supervisor that ships the
+rise is too small and this fails: the same page says what was tried.
 """
 
 from __future__ import annotations
