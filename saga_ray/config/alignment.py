@@ -40,7 +40,7 @@ class AlignmentSettings(Section):
     heads: Count = Field(4, description="attention heads")
     hidden: Count = Field(512, description="inner width of its SwiGLU")
     rope_base: Rate = Field(1000.0, description="base of the rotary positions")
-    steps: Count = Field(800, description="optimizer steps")
+    steps: Count = Field(1000, description="optimizer steps")
     pairs_per_step: Annotated[int, Field(ge=4, multiple_of=4)] = Field(
         40, description="pairs of a step: half same, a quarter different, a quarter different and hard"
     )
@@ -77,14 +77,20 @@ class AlignmentSettings(Section):
     crop_scale: Annotated[float, Field(gt=0, le=1)] = Field(
         0.6, description="smallest share of its area that a view keeps"
     )
+    mixing: Share = Field(
+        0.5,
+        description="share of the pairs whose second picture's tokens are mixed with those of a picture that would turn the "
+        "verdict round, the verdict's target with them: between two pictures the verdict then changes evenly, and its "
+        "gradient points from one to the other",
+    )
     channel_noise: Amount = Field(
-        0.3, description="spread of a random factor for each token channel, one for a pair"
+        0.5, description="spread of a random factor for each token channel, one for a pair"
     )
     channel_drop: Share = Field(
-        0.2, description="share of the token channels that are dropped, the same for a pair"
+        0.4, description="share of the token channels that are dropped, the same for a pair"
     )
     token_noise: Amount = Field(
-        0.2, description="spread of noise on each token, in units of the tokens' own spread"
+        0.5, description="spread of noise on each token, in units of the tokens' own spread"
     )
     check_every: Count = Field(
         100, description="steps between two looks at the validation classes; the best is kept"

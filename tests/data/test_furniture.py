@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from saga_ray.data import furniture
+from saga_ray.config.settings import DataSettings
+from saga_ray.data import furniture, sources
 from saga_ray.data.furniture.attributes import surface
 from saga_ray.data.furniture.catalogue import (
     IDENTITY,
@@ -378,3 +379,19 @@ def test_attribute_triplets_ask_only_for_what_one_model_alone_fits() -> None:
         if t["instruction"] == "another lamp, but in green"
     ]
     assert not [t for t in again if "low/" in t["reference"]]
+
+
+def test_repainted_models_are_further_extra_classes_with_their_own_colour() -> None:
+    plain, with_painted = (sources.read(DataSettings(source=f"furniture{end}")) for end in ("", "_repainted"))
+    count = len(plain.labels)
+    assert with_painted.labels[:count] == plain.labels and with_painted.images[:count] == plain.images
+    assert plain.splits is not None and with_painted.splits is not None
+    assert with_painted.splits[:count] == plain.splits and set(with_painted.splits[count:]) == {"extra"}
+    assert len(set(with_painted.labels[count:])) == 294 and len(with_painted.labels) == count + 588
+    for row in range(count, len(with_painted.labels)):
+        model, colour = with_painted.labels[row].split("/")
+        first = plain.labels.index(model)
+        assert plain.splits[first] == "extra" and plain.attributes["colour"][first] != colour
+        for name in furniture.ATTRIBUTES:
+            expected = colour if name == "colour" else plain.attributes[name][first]
+            assert with_painted.attributes[name][row] == expected

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from saga_ray.config.alignment import AlignmentSettings
@@ -143,15 +145,20 @@ def test_the_nucleus_leaves_unlikely_tokens_out(pocket: Pocket) -> None:
     assert torch.equal(narrow[mask], greedy[mask])
 
 
-def test_the_loss_is_the_weighted_cross_entropy_of_the_true_answer(pocket: Pocket) -> None:
+@pytest.mark.parametrize("purity", [(1.0, 1.0), (0.75, 0.5)])
+def test_the_loss_is_the_weighted_cross_entropy_of_the_true_answer(
+    pocket: Pocket, purity: tuple[float, float]
+) -> None:
     key = AnswerKey(pocket, {name: list(values[:2]) for name, values in pocket.scheme.attributes.items()})
     pairs = Pairs(np.array([0, 1]), np.array([1, 1]), np.array([False, True]))
     x_a, x_b = torch.rand(2, 2, 16, 1280, generator=torch.Generator().manual_seed(0)).unbind(0)
     settings = AlignmentSettings(verdict_weight=2.0)
     draw_with = torch.Generator().manual_seed(0)
     loss = alignment_loss(
-        pocket, key, pairs, x_a, x_b, "attributes", own=False, settings=settings, generator=draw_with
-    )
+        pocket, key, pairs, x_a, x_b, "attributes", torch.tensor(purity),
+        own=False, settings=settings, generator=draw_with,
+    )  # fmt: skip
+    turned = dict(zip(pocket.verdict_token_ids, reversed(pocket.verdict_token_ids), strict=True))
     target = key.answers(pairs, "attributes")
     total, weights = 0.0, 0.0
     words = pocket.language_model.get_input_embeddings()
@@ -161,8 +168,10 @@ def test_the_loss_is_the_weighted_cross_entropy_of_the_true_answer(pocket: Pocke
             for t in range(target.shape[1]):
                 inputs = torch.cat([prompt[p : p + 1], words(target[p : p + 1, :t])], dim=1)
                 logp = pocket.language_model(inputs_embeds=inputs).logits[0, -1].log_softmax(-1)
-                weight = 2.0 if t == target.shape[1] - 2 else 1.0
-                total -= weight * float(logp[target[p, t]])
+                word = int(target[p, t])
+                weight, wanted = (2.0, purity[p]) if t == target.shape[1] - 2 else (1.0, 1.0)
+                other = float(logp[turned[word]]) if wanted < 1 else 0.0
+                total -= weight * (wanted * float(logp[word]) + (1 - wanted) * other)
                 weights += weight
     assert float(loss) == pytest.approx(total / weights, rel=1e-4)
 
@@ -180,6 +189,16 @@ def test_pairs_are_what_they_are_called() -> None:
     assert any(values[a] != values[b] for a, b in zip(different.a, different.b, strict=True))
     balanced = sampler.balanced(11, rng, hard=True)
     assert len(balanced) == 11 and balanced.same.sum() == 6
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+def test_an_opposite_would_turn_the_verdict_round(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.repeat(np.arange(5), 3))
+    sampler = PairSampler(np.arange(15), labels, ["x"] * 15, "here")
+    pairs = sampler.balanced(20, rng, hard=False)
+    opposites = sampler.opposites(pairs, rng)
+    assert ((labels[opposites] == labels[pairs.a]) != pairs.same).all()
 
 
 def test_a_table_without_pairs_is_refused() -> None:
@@ -260,6 +279,15 @@ def test_bad_input_is_refused_and_leaves_nothing(
     with pytest.raises(UserError, match=said):
         train_supervisor(shapes, attributes, tmp_path / "out", AlignmentSettings(**changes))
     assert not list(tmp_path.iterdir())
+
+
+def test_with_little_memory_it_learns_from_fewer_pictures(shapes: ImageTable, tmp_path: Path) -> None:
+    settings = AlignmentSettings(
+        width=64, layers=1, heads=2, hidden=64, steps=2, check_pairs=8, bank_gib=40 * 16 * 1280 * 2 / 2**30
+    )
+    said: list[str] = []
+    train_supervisor(shapes, ATTRIBUTES, tmp_path / "out", settings, say=said.append)
+    assert said[1].startswith("1 views of 30 pictures")  # of 60: room for 40, equally many of each class
 
 
 def test_a_part_without_pictures_is_refused(shapes: ImageTable, tmp_path: Path) -> None:

@@ -56,7 +56,8 @@ other classes.
 {date}. Tower frozen. {steps:,} steps of {pairs} pairs (half same, a quarter different, a quarter different
 and alike in {hard}); AdamW {rate:g} with cosine, weight decay {decay:g}; verdict weight {verdict_weight:g};
 own sampled answers as context in {own:.0%} of the steps; every {generic}th step in the generic style;
-{views} augmented views, noise on tokens and channels.
+{views} augmented views, noise on tokens and channels; in {mixing:.0%} of the pairs the second picture is
+mixed with one that turns the verdict round, the verdict's target with it (mixup).
 Seed {seed}, {minutes:.0f} minutes on {threads} thread(s). The weights are those of step {chosen:,}, best on
 validation.
 """
@@ -106,6 +107,7 @@ def model_card(
         own=settings.own_answers,
         generic=settings.generic_every,
         views=settings.views,
+        mixing=settings.mixing,
         seed=settings.seed,
         minutes=report.seconds / 60,
         threads=settings.threads,

@@ -18,7 +18,7 @@ from saga_ray.models.supervisors.pocket import Pocket
 from saga_ray.prompts.verdict import parse_answer
 from saga_ray.train.alignment.answers import free_answers
 from saga_ray.train.alignment.bank import TokenBank, fill_bank
-from saga_ray.train.alignment.pairs import Pairs, PairSampler
+from saga_ray.train.alignment.pairs import Pairs, PairSampler, Rows
 
 BATCH = 100
 GROUP = 8
@@ -73,12 +73,14 @@ class SupervisorScores:
         }
 
 
-def part_sampler(supervisor: Pocket, part: ImageTable, hard_column: str | None = None) -> PairSampler:
-    """Pairs of a part of a table; hard ones agree on the scheme's first attribute unless another is named."""
-    column = hard_column or next(iter(supervisor.scheme.attributes))
-    return PairSampler(
-        np.arange(len(part.labels)), part.labels, part.attributes[column], f"this part of {part.name}"
-    )
+def part_sampler(
+    supervisor: Pocket, part: ImageTable, hard_column: str | None = None, rows: Rows | None = None
+) -> PairSampler:
+    """Pairs of a part of a table, of some of its rows or of all; hard ones agree on the scheme's first
+    attribute unless another is named."""
+    column = part.attributes[hard_column or next(iter(supervisor.scheme.attributes))]
+    rows = np.arange(len(part)) if rows is None else rows
+    return PairSampler(rows, part.labels[rows], [column[row] for row in rows], f"this part of {part.name}")
 
 
 def has_pairs(part: ImageTable) -> bool:

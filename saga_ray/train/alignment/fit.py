@@ -1,9 +1,10 @@
 """The training loop of a pocket supervisor: cross entropy on true answers about pairs of pictures, tower
 frozen.
 
-One step: pairs, half same and half different (half of these hard); their tokens from the bank, disturbed;
-the true answer as target. The context is the model's own sampled answer in most steps, so the verdict
-cannot lean on a description that is always right. Every few steps the generic style is trained instead.
+One step: pairs, half same and half different (half of these hard); their tokens from the bank, some second
+pictures mixed with one that turns the verdict round, all disturbed; the true answer as target. The context
+is the model's own sampled answer in most steps, so the verdict cannot lean on a description that is always
+right. Every few steps the generic style is trained instead.
 Consumes the bank; produces weights; waits for nothing.
 
 Legend: P pairs, N patch tokens, D token width, T answer length, L prompt length, H width, V vocabulary.
@@ -65,13 +66,13 @@ def fit(
         for group in optimizer.param_groups:
             group["lr"] = settings.rate * _schedule(step, settings)
         pairs = _draw(sampler, settings.pairs_per_step, rng)
-        x_a_PND, x_b_PND = _tokens(bank, pairs, settings, rng, generator)
+        x_a_PND, x_b_PND, purity_P = _tokens(bank, pairs, sampler, settings, rng, generator)
         generic = step % settings.generic_every == settings.generic_every - 1
         own = rng.random() < settings.own_answers
         with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
             loss = alignment_loss(
                 supervisor, key, pairs, x_a_PND, x_b_PND, "generic" if generic else "attributes",
-                own=own, settings=settings, generator=generator,
+                purity_P, own=own, settings=settings, generator=generator,
             )  # fmt: skip
             loss = loss + settings.likeness_weight * likeness_loss(supervisor, pairs, x_a_PND, x_b_PND)
         if not math.isfinite(float(loss.detach())):
@@ -106,12 +107,17 @@ def alignment_loss(
     x_a_PND: Tensor,
     x_b_PND: Tensor,
     style: str,
+    purity_P: Tensor,
     *,
     own: bool,
     settings: AlignmentSettings,
     generator: torch.Generator,
 ) -> Tensor:
-    """Weighted mean cross entropy of the true answers; `own`: in the context of the model's own ones."""
+    """Weighted mean cross entropy of the true answers; `own`: in the context of the model's own ones.
+
+    Where the second picture was mixed with one that turns the verdict round, the verdict's target is
+    `purity_P` of the true one and the rest of the other (mixup, Zhang et al. 2018, arXiv 1710.09412).
+    """
     slots = key.slots(style)
     target_PT = key.answers(pairs, style)
     prompt_PLH = supervisor.prompt_embeddings(x_a_PND, x_b_PND, style)
@@ -123,10 +129,16 @@ def alignment_loss(
     embeddings = torch.cat([prompt_PLH, words(context_PT).to(prompt_PLH.dtype)], dim=1)
     hidden = supervisor.language_model.model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
     logits_PTV = supervisor.language_model.lm_head(hidden[:, prompt_PLH.shape[1] - 1 :])
-    loss_PT = -logits_PTV.float().log_softmax(-1).gather(-1, target_PT[..., None])[..., 0]
+    log_p_PTV = logits_PTV.float().log_softmax(-1)
+    loss_PT = -log_p_PTV.gather(-1, target_PT[..., None])[..., 0]
     weight_T = torch.ones(len(slots))
     weight_T[-2] = settings.verdict_weight
-    loss: Tensor = (loss_PT * weight_T).sum() / (len(pairs) * weight_T.sum())
+    loss_P = (loss_PT * weight_T).sum(1)
+    yes, no = supervisor.verdict_token_ids
+    turned_P1 = torch.where(target_PT[:, -2] == yes, no, yes)[:, None]
+    turned_P = -log_p_PTV[:, -2].gather(-1, turned_P1)[:, 0]
+    loss_P = loss_P + settings.verdict_weight * (1 - purity_P) * (turned_P - loss_PT[:, -2])
+    loss: Tensor = loss_P.sum() / (len(pairs) * weight_T.sum())
     return loss
 
 
@@ -153,17 +165,24 @@ def _draw(sampler: PairSampler, count: int, rng: np.random.Generator) -> Pairs:
 def _tokens(
     bank: TokenBank,
     pairs: Pairs,
+    sampler: PairSampler,
     settings: AlignmentSettings,
     rng: np.random.Generator,
     generator: torch.Generator,
-) -> tuple[Tensor, Tensor]:
-    """Both pictures' tokens in random views, disturbed so that single channels cannot be learned by heart.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Both pictures' tokens in random views, the second ones mixed and all disturbed; and purity_P, the share
+    of the second picture that is left in its own tokens.
 
-    Factor and drop of a channel are the same for both pictures of a pair: what is equal stays equal.
+    Factor and drop of a channel are the same for both pictures of a pair: what is equal stays equal, and
+    single channels cannot be learned by heart.
     """
-    x_a_PND, x_b_PND = (
-        bank.take(rows, rng.integers(0, bank.views, len(rows))) for rows in (pairs.a, pairs.b)
+    mixed_P = rng.random(len(pairs)) < settings.mixing
+    purity_P = torch.from_numpy(np.where(mixed_P, rng.uniform(0.5, 1.0, len(pairs)), 1.0)).float()
+    opposites = sampler.opposites(pairs, rng)
+    x_a_PND, x_b_PND, x_opposite_PND = (
+        bank.take(rows, rng.integers(0, bank.views, len(rows))) for rows in (pairs.a, pairs.b, opposites)
     )
+    x_b_PND = torch.lerp(x_opposite_PND, x_b_PND, purity_P[:, None, None])
     count, _, width = x_a_PND.shape
     factor_P1D = (1 + settings.channel_noise * torch.randn(count, 1, width, generator=generator)).clamp(min=0)
     factor_P1D *= torch.rand(count, 1, width, generator=generator) >= settings.channel_drop
@@ -172,7 +191,7 @@ def _tokens(
     for x_PND in (x_a_PND, x_b_PND):
         noise_PND = torch.randn(x_PND.shape, generator=generator) * (settings.token_noise * spread)
         disturbed.append((x_PND + noise_PND) * factor_P1D)
-    return disturbed[0], disturbed[1]
+    return disturbed[0], disturbed[1], purity_P
 
 
 def _optimizer(supervisor: Pocket, settings: AlignmentSettings) -> torch.optim.AdamW:

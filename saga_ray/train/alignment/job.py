@@ -80,9 +80,9 @@ def train_supervisor(
     torch.set_num_threads(settings.threads)
     try:
         supervisor = _fresh(output, vocabulary, learned, table, tower, settings)
-        sampler = part_sampler(supervisor, learned, settings.hard_column)
         say(f"{len(learned)} pictures of {len(learned.classes)} classes; computing their tokens")
         bank = _bank(tower, learned, settings)
+        sampler = part_sampler(supervisor, learned, settings.hard_column, np.array(list(bank.place)))
         say(f"{bank.views} views of {len(bank.place)} pictures after {time.monotonic() - started:.0f} s")
         start_weights(supervisor, bank.tokens_VSND[0], torch.Generator().manual_seed(settings.seed))
         score = _validation_score(supervisor, validation, tower, settings)

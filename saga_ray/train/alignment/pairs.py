@@ -46,6 +46,7 @@ class PairSampler:
             by_class[int(label)].append(int(row))
             values[int(label)].append(value)
         self.rows_of = [np.array(own) for own in by_class.values()]
+        self.class_of = {int(row): c for c, own in enumerate(self.rows_of) for row in own}
         self.repeated = [c for c, own in enumerate(self.rows_of) if len(own) > 1]
         if len(self.rows_of) < 2 or not self.repeated:
             raise UserError(
@@ -81,6 +82,18 @@ class PairSampler:
     def _of_classes(self, classes: Sequence[Rows], rng: np.random.Generator) -> Pairs:
         drawn = np.array([[rng.choice(self.rows_of[int(c)]) for c in two] for two in classes]).reshape(-1, 2)
         return Pairs(drawn[:, 0], drawn[:, 1], np.zeros(len(drawn), dtype=bool))
+
+    def opposites(self, pairs: Pairs, rng: np.random.Generator) -> Rows:
+        """For each pair the picture that would turn its verdict round in the place of the second one: of
+        another class than the first for a same pair, of the first one's class for a different pair."""
+        chosen = []
+        for row, same in zip(pairs.a, pairs.same, strict=True):
+            c = self.class_of[int(row)]
+            if same:
+                other = int(rng.integers(len(self.rows_of) - 1))
+                c = other + (other >= c)
+            chosen.append(rng.choice(self.rows_of[c]))
+        return np.array(chosen, dtype=np.int64)
 
     def balanced(self, count: int, rng: np.random.Generator, *, hard: bool) -> Pairs:
         """Half of one class, half of two; these hard or not."""
