@@ -1,6 +1,7 @@
 """Settings of `saga supervisor train`: how a pocket supervisor is made from a table of pictures with attribute columns.
 
-Defaults are those that made the supervisor that ships, but for `bfloat16`. Widths and rates are a measured recipe, not the paper's: it takes a
+Defaults are those that made the supervisor that ships, but for `bfloat16`, `parts` and `vocabulary`
+(its card has the command). Widths and rates are a measured recipe, not the paper's: it takes a
 pretrained model.
 """
 
@@ -24,8 +25,7 @@ class AlignmentSettings(Section):
     parts: list[Literal["train", "extra"]] = Field(
         ["train", "extra"],
         min_length=1,
-        description="parts of the data whose classes it learns from; a supervisor that has not seen the encoder's own "
-        "training classes teaches from what it sees and not from what it remembers",
+        description="parts of the data whose classes it learns from; an encoder trains on `train`, never on `extra`",
     )
     tower: str = Field(
         "furniture-pocket", description="supervisor whose tower is used, by name or folder; it stays frozen"
@@ -80,8 +80,7 @@ class AlignmentSettings(Section):
     mixing: Share = Field(
         0.5,
         description="share of the pairs whose second picture's tokens are mixed with those of a picture that would turn the "
-        "verdict round, the verdict's target with them: between two pictures the verdict then changes evenly, and its "
-        "gradient points from one to the other",
+        "verdict round, the verdict's target with them (mixup)",
     )
     channel_noise: Amount = Field(
         0.5, description="spread of a random factor for each token channel, one for a pair"
