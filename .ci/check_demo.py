@@ -11,4 +11,4 @@ pairs = saga["pairs_replayed"] / saga["steps"]
 if saga["engine"]["name"] != "vllm":
     sys.exit(f"demo: the rollout engine was {saga['engine']['name']}, not vllm")
 if pairs < FEWEST_PAIRS_A_STEP:
-    sys.exit(f"demo: {pairs:.1f} pairs were replayed a step, fewer than {FEWEST_PAIRS_A_STEP}")
+    sys.exit(f"demo: {pairs:.2f} pairs were replayed a step, fewer than {FEWEST_PAIRS_A_STEP}")

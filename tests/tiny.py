@@ -128,6 +128,9 @@ class TinySupervisor(Supervisor):
     def image_spans(self, style: str) -> tuple[slice, slice]:
         return slice(0, TOKENS), slice(TOKENS, 2 * TOKENS)
 
+    def answer_tokens(self, style: str) -> int:
+        return 7
+
     @property
     def verdict_token_ids(self) -> tuple[int, int]:
         yes, no = IDS["verdict"]

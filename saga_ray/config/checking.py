@@ -23,12 +23,14 @@ def check(values: Mapping[str, Any], origin: str, origins: Mapping[str, str] | N
     dotted name. Raises UserError.
     """
     settings = check_as(Settings, values, origin, origins)
-    losses = modules_in("losses/metric")
-    if settings.metric.loss not in losses:
-        where = (origins or {}).get("metric.loss", origin)
-        raise UserError(
-            f"metric.loss = {settings.metric.loss!r} in {where} is not a loss; there are {', '.join(losses)}"
-        )
+    for name, value, folder, what in (
+        ("metric.loss", settings.metric.loss, "losses/metric", "a loss"),
+        ("rollout.engine", settings.rollout.engine, "rollout/engines", "an engine"),
+    ):
+        there_are = modules_in(folder)
+        if value not in there_are:
+            where = (origins or {}).get(name, origin)
+            raise UserError(f"{name} = {value!r} in {where} is not {what}; there are {', '.join(there_are)}")
     return settings
 
 

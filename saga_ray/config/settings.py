@@ -72,7 +72,7 @@ class EncoderSettings(Section):
 class RolloutSettings(Section):
     """How the supervisor's answers are sampled."""
 
-    engine: Literal["vllm", "transformers"] = Field("vllm", description="what generates completions; `transformers` is the slow reference for machines without vLLM")
+    engine: str = Field("vllm", description="what generates completions, a file of saga_ray/rollout/engines; `transformers` is the slow reference for machines without vLLM")
     actors: Count = Field(1, description="rollout actors")
     cpus_per_actor: Annotated[float, Field(gt=0)] = Field(1.0, description="logical CPUs that Ray keeps for an actor")
     gpus_per_actor: Annotated[float, Field(ge=0)] = Field(0.0, description="GPUs that Ray keeps for an actor")
@@ -103,7 +103,7 @@ class GrpoSettings(Section):
     policy_probability: Literal["raw", "tempered"] = Field("raw", description="replay's log p: the model's own (`raw`) or after dividing the logits by the temperature; open in the paper")
     replay: Literal["shared-prefix", "naive"] = Field("shared-prefix", description="compute a pair's prompt once for all its completions, or once for each (the reference)")
     objective: Literal["grpo", "verdict-ce", "random"] = Field("grpo", description="what comes from the supervisor: GRPO; cross entropy on the verdict alone; or random noise as large as GRPO's gradient (controls)")
-    shuffle_targets: bool = Field(False, description="control: permute the same/different targets among a step's pairs after sampling")
+    shuffle_targets: bool = Field(False, description="control: permute the same/different targets among the pairs of each micro-batch")
 
 
 class DistillationSettings(Section):
@@ -183,7 +183,7 @@ class RaySettings(Section):
 
     address: str | None = Field(None, description="Ray cluster to join; none: the one that submitted the job, else a local one")
     local_cpus: Count = Field(8, description="logical CPUs of a local cluster; more than the cores, since actors that wait take one each")
-    wait_for_resources_s: Annotated[float, Field(gt=0)] = Field(300.0, description="longest wait for the cluster to have the CPUs and GPUs that the run asks for")
+    wait_for_resources_s: Annotated[float, Field(gt=0)] = Field(300.0, description="longest wait for the cluster to have the CPUs and GPUs that the run asks for, and for them to be free")
 
 
 class Settings(Section):
@@ -213,6 +213,8 @@ class Settings(Section):
             raise ValueError(f"arms: {unknown[0]!r} is not an arm; choose from {', '.join(ARM_NAMES)}")
         if len(set(self.arms)) != len(self.arms):
             raise ValueError("arms: an arm is named twice")
+        if "equal-compute" in self.arms and "saga" not in self.arms:
+            raise ValueError("arms: equal-compute takes as many seconds as saga did: add saga")
         if self.data.blocks % self.train.workers:
             raise ValueError(f"train.workers={self.train.workers} does not divide data.blocks={self.data.blocks}")
         if self.data.classes_per_batch % self.data.blocks:

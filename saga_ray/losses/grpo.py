@@ -44,17 +44,12 @@ def grpo_loss_sum(logp_GT: Tensor, mask_GT: Tensor, advantage_G: Tensor) -> Tens
     """Unscaled GRPO loss of one group: -sum_g sum_t A_g log p(y_gt), over all generated tokens (T length).
 
     `mask_GT` is True at generated tokens; what `logp_GT` holds elsewhere (even NaN) has no effect. Divide by
-    the number of generated tokens |T| over all contributing pairs of the step: `token_count`.
+    the number of generated tokens |T| over all contributing pairs of the step.
     """
     assert mask_GT.dtype == torch.bool, mask_GT.dtype
     assert logp_GT.shape == mask_GT.shape, (logp_GT.shape, mask_GT.shape)
     logp_G = full_precision(torch.where(mask_GT, logp_GT, 0.0)).sum(dim=-1)
     return -(advantage_G.to(logp_G) * logp_G).sum()
-
-
-def token_count(mask_GT: Tensor) -> int:
-    """Generated tokens of a group: its share of |T|."""
-    return int(mask_GT.sum())
 
 
 def verdict_cross_entropy_sum(logit_RV: Tensor, target_R: Tensor) -> Tensor:

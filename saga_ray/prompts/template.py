@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Literal, assert_never, get_args
 
-from saga_ray.errors import UserError
 from saga_ray.prompts.vocabulary import Vocabulary
 
 Style = Literal["attributes", "generic"]
@@ -17,35 +16,6 @@ Style = Literal["attributes", "generic"]
 alone (an ablation)."""
 
 STYLES: tuple[Style, ...] = get_args(Style)
-
-
-def answer_keys(vocabulary: Vocabulary, style: Style) -> tuple[str, ...]:
-    """The top-level keys of a complete answer, in order."""
-    match style:
-        case "attributes":
-            return (*vocabulary.item_keys, "differences", "confidence", "reasoning", vocabulary.verdict_key)
-        case "generic":
-            return ("differences", "reasoning", vocabulary.verdict_key)
-        case _:
-            assert_never(style)
-
-
-def check_fits(vocabulary: Vocabulary, max_new_tokens: int, tokens_per_attribute: int = 12) -> None:
-    """Refuse a vocabulary whose descriptions cannot fit into an answer.
-
-    Every picture is described on every attribute; `tokens_per_attribute` is a frugal estimate of a key with
-    its value in JSON.
-
-    Raises:
-        UserError: the two descriptions alone would exceed `max_new_tokens`.
-    """
-    needed = 2 * len(vocabulary.attributes) * tokens_per_attribute
-    if needed > max_new_tokens:
-        raise UserError(
-            f"The vocabulary {vocabulary.name!r} does not fit the template: two descriptions of "
-            f"{len(vocabulary.attributes)} attributes take about {needed} tokens and rollout.max_new_tokens "
-            f"is {max_new_tokens}; raise it or shorten the list."
-        )
 
 
 def instruction(vocabulary: Vocabulary, style: Style) -> str:

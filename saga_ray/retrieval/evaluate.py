@@ -13,6 +13,7 @@ from saga_ray.errors import UserError
 from saga_ray.models.encoder import Encoder
 from saga_ray.retrieval.embed import embed
 from saga_ray.retrieval.evaluation import evaluate_embeddings
+from saga_ray.retrieval.record import data_record, installed_versions
 
 
 def evaluate_path(path: Path, data: str | None = None) -> dict[str, Any]:
@@ -39,15 +40,12 @@ def evaluate_path(path: Path, data: str | None = None) -> dict[str, Any]:
         z_ME, _ = embed(test, encoder, settings.evaluation, encoder.tower.image_size, local=True)
         scored[name] = evaluate_embeddings(z_ME, test.labels, seed=settings.seed)
     return {
+        "name": settings.name,
+        "seed": settings.seed,
         "test": scored,
-        "data": {
-            "source": settings.data.source,
-            "hash": table.hash,
-            "test_images": len(test),
-            "test_classes": len(test.classes),
-            "skipped": len(table.skipped),
-        },
+        "data": data_record(settings.data.source, table, settings.evaluation.part).model_dump(),
         "seconds": time.monotonic() - started,
+        "versions": installed_versions(),
     }
 
 

@@ -84,12 +84,6 @@ def map_at_r(judged: Judged) -> float:
     return _mean_average_precision(judged, _first_r(judged))
 
 
-def mean_average_precision(judged: Judged) -> float:
-    """Mean average precision over the whole ranking."""
-    _need(judged, judged.candidates)
-    return _mean_average_precision(judged, judged.relevant_QK)
-
-
 def _mean_average_precision(judged: Judged, relevant_QK: NDArray[np.bool_]) -> float:
     precision_QK = relevant_QK.cumsum(axis=1) / np.arange(1, relevant_QK.shape[1] + 1)
     return float(((precision_QK * relevant_QK).sum(axis=1) / judged.positives_Q).mean())

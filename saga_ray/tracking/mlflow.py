@@ -39,6 +39,8 @@ METRICS_A_REQUEST = 1000  # MLflow's own limits
 PARAMS_A_REQUEST = 100
 LONGEST_PARAM = 6000
 LONGEST_TAG = 5000
+LAST = "seconds/step"
+"""A metric of every step, the last that a step logs."""
 
 
 class _Run:
@@ -113,6 +115,17 @@ class _Run:
 class ArmRun(_Run):
     """An arm's nested run; a context that marks it finished or failed."""
 
+    @property
+    def last_step(self) -> int:
+        """Of the steps that the store has; -1 where it has none."""
+        return self._last_step
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(run_id)
+        names = self._client.get_run(run_id).data.metrics
+        history = self._client.get_metric_history(run_id, LAST) if LAST in names else []
+        self._last_step = max((metric.step for metric in history), default=-1)
+
     def __enter__(self) -> Self:
         return self
 
@@ -144,7 +157,6 @@ class Tracker(_Run):
     def __init__(self, run_id: str, experiment_id: str, uri: str) -> None:
         super().__init__(run_id)
         self.uri, self._experiment_id = uri, experiment_id
-        self._arms: dict[str, str] = {}
 
     @classmethod
     def start(cls, settings: Settings, home: Path, *, nodes: int, run_id: str | None = None) -> Self:
@@ -192,12 +204,9 @@ class Tracker(_Run):
 
     def arm(self, name: str, settings: Settings) -> ArmRun:
         """Start an arm's nested run, or go on with the one it had before this run was resumed."""
-        known = self._client.search_runs(
-            [self._experiment_id],
-            f"tags.`mlflow.parentRunId` = '{self.run_id}' and tags.`saga.arm` = '{name}'",
-        )
+        known = self._known(name)
         run = mlflow.start_run(
-            run_id=known[0].info.run_id if known else None,
+            run_id=known,
             run_name=None if known else name,
             experiment_id=self._experiment_id,
             nested=True,
@@ -206,28 +215,35 @@ class Tracker(_Run):
             log_system_metrics=False,
         )
         arm = ArmRun(run.info.run_id)
-        self._arms[name] = arm.run_id
         arm.log_params(settings)
         return arm
+
+    def _known(self, arm: str) -> str | None:
+        """The nested run of an arm, of this session or of one before."""
+        found = self._client.search_runs(
+            [self._experiment_id],
+            f"tags.`mlflow.parentRunId` = '{self.run_id}' and tags.`saga.arm` = '{arm}'",
+        )
+        return str(found[0].info.run_id) if found else None
 
     def log_test(self, test: Mapping[str, Mapping[str, Any]]) -> None:
         """The numbers of a result's ``test``: ``test/ARM/MEASURE`` here, ``test/MEASURE`` in the arm."""
         for arm, measured in test.items():
             numbers = {name: value for name, value in measured.items() if isinstance(value, int | float)}
             self.log_metrics({f"test/{arm}/{name}": value for name, value in numbers.items()})
-            if arm in self._arms:
-                arm_run = _Run(self._arms[arm])
+            own = self._known(arm)
+            if own is not None:
+                arm_run = _Run(own)
                 arm_run.log_metrics({f"test/{name}": value for name, value in numbers.items()})
                 arm_run.flush()
         self.flush()
 
-    def how_to_open(self) -> str:
-        """The command that shows the runs in a browser, or the server's address."""
-        if self.uri.startswith("http"):
-            return without_password(self.uri)
-        return shlex.join(
-            [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", without_password(self.uri)]
-        )
+
+def how_to_open(uri: str) -> str:
+    """The command that shows a store's runs in a browser, or the server's address."""
+    if uri.startswith("http"):
+        return without_password(uri)
+    return shlex.join([sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", without_password(uri)])
 
 
 def store_uri(settings: Settings, home: Path) -> str:

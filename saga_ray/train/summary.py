@@ -6,18 +6,11 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-import numpy as np
-
 from saga_ray.config.settings import Settings
 from saga_ray.data.table import ImageTable
+from saga_ray.retrieval.record import data_record, installed_versions
 from saga_ray.train.records import StepRecord
-from saga_ray.train.result import ArmResult, DataRecord, Result, RolloutArmResult, installed_versions
-
-RENDERS = (
-    "The furniture pictures are renders of artists' 3D models, not photographs: "
-    "no result on them stands for CUB, Cars or the like. Their makers are named in "
-    "saga_ray/data/furniture/ATTRIBUTION.md (CC0 and CC-BY)."
-)
+from saga_ray.train.result import ArmResult, Result, RolloutArmResult
 
 
 class NamedEngine(Protocol):
@@ -60,7 +53,6 @@ def summarise(
     settings: Settings, table: ImageTable, arms: Mapping[str, Mapping[str, Any]], seconds: float
 ) -> Result:
     """The whole run's result; `arms` in the order of the table."""
-    train, test = table.part("train"), table.part(settings.evaluation.part)
     return Result(
         name=settings.name,
         seed=settings.seed,
@@ -68,21 +60,7 @@ def summarise(
             name: (RolloutArmResult if "engine" in arm else ArmResult).model_validate(arm)
             for name, arm in arms.items()
         },
-        data=data_record(settings.data.source, table, train, test),
+        data=data_record(settings.data.source, table, settings.evaluation.part),
         seconds=seconds,
         versions=installed_versions(),
-    )
-
-
-def data_record(source: str, table: ImageTable, train: ImageTable, test: ImageTable) -> DataRecord:
-    """Which pictures were trained on and scored."""
-    return DataRecord(
-        source=source,
-        note=RENDERS if source == "furniture" else "",
-        hash=table.hash,
-        train_images=len(train),
-        train_classes=len(np.unique(train.labels)),
-        test_images=len(test),
-        test_classes=len(np.unique(test.labels)),
-        skipped=len(table.skipped),
     )

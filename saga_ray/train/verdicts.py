@@ -25,11 +25,22 @@ CHUNK = 32
 class VerdictProbe:
     """The fixed pairs, and the greedy answers to them."""
 
-    def __init__(self, supervisor: Supervisor, table: ImageTable, settings: Settings) -> None:
-        self.supervisor = supervisor
+    @classmethod
+    def of(cls, supervisor: Supervisor, table: ImageTable, settings: Settings) -> VerdictProbe | None:
+        """A probe of the settings' pairs; none where the table has no pairs of both kinds."""
+        pairs = probe_pairs(np.asarray(table.labels), settings.evaluation.verdict_pairs, settings.seed)
+        return cls(supervisor, table, pairs, settings) if pairs else None
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        table: ImageTable,
+        pairs: list[tuple[int, int, bool]],
+        settings: Settings,
+    ) -> None:
+        self.supervisor, self.pairs = supervisor, pairs
         self.style = settings.supervisor.prompt
         self.max_new_tokens = settings.rollout.max_new_tokens
-        self.pairs = probe_pairs(np.asarray(table.labels), settings.evaluation.verdict_pairs, settings.seed)
         rows = sorted({row for a, b, _ in self.pairs for row in (a, b)})
         self.place = {row: index for index, row in enumerate(rows)}
         self.images_BHWC = torch.from_numpy(
@@ -65,8 +76,8 @@ class VerdictProbe:
 
 
 def probe_pairs(labels_N: np.ndarray, count: int, seed: int) -> list[tuple[int, int, bool]]:
-    """``count`` pairs of rows, alternately of one class and of two, drawn by ``seed``; fewer where the table
-    has fewer.
+    """``count`` pairs of rows, alternately of one class and of two, drawn by ``seed``; none where the table
+    has not both kinds.
     """
     rng = np.random.default_rng([seed & 0xFFFFFFFF, 0x5EED])
     by_class = {int(label): np.flatnonzero(labels_N == label) for label in np.unique(labels_N)}

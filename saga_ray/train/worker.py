@@ -87,7 +87,7 @@ def train_arm(task: ArmTask) -> None:
         supervisor = supervisors.load(settings.supervisor.path, settings.supervisor.precision).to(device)
         teacher = Teacher(supervisor, settings)
         if world.rank == 0 and settings.evaluation.verdict_pairs:
-            probe = VerdictProbe(supervisor, ray.get(task.probe_table), settings)
+            probe = VerdictProbe.of(supervisor, ray.get(task.probe_table), settings)
     step_runner = Step(encoder, metric_loss, teacher, task.client, settings, world, device)
     batches = _batches(task, table, world, position)
     told: ray.ObjectRef[None] | None = None

@@ -97,7 +97,7 @@ def test_allowed_values_in_words() -> None:
     helps = settings_help()
     assert helps["data.image_size"].allowed == "a whole number of at least 1"
     assert helps["encoder.embedding_size"].allowed == "a whole number of at least 1, or none"
-    assert helps["rollout.engine"].allowed == "one of vllm, transformers"
+    assert helps["encoder.pooling"].allowed == "one of attention, mean"
     assert helps["optimizer.beta1"].allowed == "a number of at least 0 and below 1"
     assert helps["rollout.resources"].allowed == "a table of numbers"
     assert (helps["grpo.weight"].default, helps["grpo.weight"].section) == ("1.0", "grpo")

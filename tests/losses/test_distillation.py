@@ -7,39 +7,16 @@ import math
 import pytest
 import torch
 
-from saga_ray.losses.distillation import attention_kl_sum, teacher_attention
+from saga_ray.losses.distillation import attention_kl_sum
 
 
 def random_attention(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).softmax(-1)
 
 
-def test_the_teacher_averages_describing_tokens_and_renormalises_over_the_images_patches():
-    attention = random_attention(2, 4, 10)
-    query = torch.tensor([[True, False, True, False], [False, True, True, True]])
-    teacher = teacher_attention(attention, query, slice(3, 7))
-    for r, tokens in enumerate(([0, 2], [1, 2, 3])):
-        mean = [sum(attention[r, t, s].item() for t in tokens) / len(tokens) for s in range(3, 7)]
-        assert teacher[r].tolist() == pytest.approx([m / sum(mean) for m in mean], rel=1e-5)
-
-
-def test_the_teacher_ignores_what_other_tokens_hold_and_carries_no_gradient():
-    attention = random_attention(1, 3, 6)
-    query = torch.tensor([[True, True, False]])
-    clean = teacher_attention(attention, query, slice(0, 4))
-    attention[0, 2] = float("nan")
-    padded = teacher_attention(attention.requires_grad_(), query, slice(0, 4))
-    assert torch.equal(clean, padded) and not padded.requires_grad
-
-
-def test_a_rollout_without_describing_tokens_or_without_attention_on_the_image_adds_nothing():
-    attention = random_attention(2, 3, 6)
-    attention[1, :, 2:5] = 0
-    query = torch.tensor([[False, False, False], [True, True, False]])
-    teacher = teacher_attention(attention, query, slice(2, 5))
-    assert not teacher.any()
+def test_a_rollout_without_describing_tokens_adds_nothing():
     student = torch.tensor([0.2, 0.3, 0.5], requires_grad=True)
-    loss = attention_kl_sum(teacher, student)
+    loss = attention_kl_sum(torch.zeros(2, 3), student)
     loss.backward()
     assert loss.item() == 0 and torch.equal(student.grad, torch.zeros(3))
 

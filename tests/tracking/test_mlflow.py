@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from mlflow.entities import Run
 
 from saga_ray.config.settings import Settings, TrackingSettings
 from saga_ray.errors import UserError
-from saga_ray.tracking.mlflow import Tracker
+from saga_ray.tracking.mlflow import Tracker, how_to_open, store_uri
 from saga_ray.tracking.pyfunc import model_requirements
 
 
@@ -173,9 +174,21 @@ def test_a_deleted_experiment_is_named(home: Path) -> None:
 
 
 def test_how_to_open_names_the_store(home: Path) -> None:
-    with Tracker.start(settings(), home, nodes=1) as tracker:
-        command = tracker.how_to_open()
-    assert command.endswith(f"-m mlflow ui --backend-store-uri sqlite:///{home}/mlflow.db")
+    command = how_to_open(store_uri(settings(), home))
+    assert command == f"{sys.executable} -m mlflow ui --backend-store-uri sqlite:///{home}/mlflow.db"
+    assert how_to_open("http://me:secret@host:5000") == "http://host:5000"
+
+
+def test_a_resumed_run_knows_the_last_step_and_gives_arms_of_before_their_results(home: Path) -> None:
+    with Tracker.start(settings(), home, nodes=1) as tracker, tracker.arm("start", settings()) as arm:
+        assert arm.last_step == -1
+        for step in range(3):
+            arm.log_metrics({"loss/metric": 0.5, "seconds/step": 1.0}, step=step)
+    with Tracker.start(settings(), home, nodes=1, run_id=tracker.run_id) as again:
+        again.log_test({"start": {"map@r": 0.25}})
+        with again.arm("start", settings()) as resumed:
+            assert (resumed.run_id, resumed.last_step) == (arm.run_id, 2)
+    assert stored(arm.run_id).data.metrics["test/map_at_r"] == 0.25
 
 
 def test_requirements_carry_no_build_suffix() -> None:

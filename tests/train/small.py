@@ -27,6 +27,23 @@ def make_pictures(folder: Path, classes: int = CLASSES, pictures: int = PICTURES
     return folder
 
 
+def make_table(pictures: Path, table: Path) -> Path:
+    """A table of the pictures whose first two thirds of classes are for training and the rest for test; one
+    of its pictures is broken.
+    """
+    broken = pictures / "class00" / "0.png"
+    broken.write_bytes(broken.read_bytes()[:100])
+    classes = sorted(path.name for path in pictures.iterdir())
+    split = {
+        name: "train" if 3 * number < 2 * len(classes) else "test" for number, name in enumerate(classes)
+    }
+    rows = [
+        f"{path},{path.parent.name},{split[path.parent.name]}" for path in sorted(pictures.rglob("*.png"))
+    ]
+    table.write_text("\n".join(["image,label,split", *rows]))
+    return table
+
+
 def small_settings(
     pictures: Path, supervisor: Path, arms: list[str], /, **changes: dict[str, Any]
 ) -> Settings:

@@ -271,6 +271,7 @@ def test_the_job_makes_a_supervisor_from_any_table(shapes: ImageTable, tmp_path:
         (("colour", "colour"), {}, "stands in it twice"),
         (("colour",), {"vocabulary": "birds"}, "has no attribute 'colour'"),
         (("colour",), {"tower": "nowhere"}, "no supervisor 'nowhere'"),
+        (("colour",), {"hard_column": "shape"}, "hard_column='shape' is not among the attributes"),
     ],
 )
 def test_bad_input_is_refused_and_leaves_nothing(
@@ -294,6 +295,15 @@ def test_a_part_without_pictures_is_refused(shapes: ImageTable, tmp_path: Path) 
     without = shapes.part("train", "validation", "test")
     with pytest.raises(UserError, match="no pictures in its parts extra"):
         train_supervisor(without, ATTRIBUTES, tmp_path / "out", AlignmentSettings(parts=["extra"]))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_class_that_is_learned_from_and_tested_is_refused(shapes: ImageTable, tmp_path: Path) -> None:
+    split = shapes.split.copy()
+    first = np.flatnonzero(shapes.labels == shapes.labels[split == "train"][0])
+    split[first[0]] = "test"
+    with pytest.raises(UserError, match="is learned from and also in validation or test"):
+        train_supervisor(replace(shapes, split=split), ATTRIBUTES, tmp_path / "out", AlignmentSettings())
     assert not list(tmp_path.iterdir())
 
 

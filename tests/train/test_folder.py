@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -25,10 +27,28 @@ def test_a_run_that_is_under_way_cannot_be_resumed(tmp_path: Path) -> None:
         RunFolder.check(folder.path, resume=True)
 
 
+def test_a_run_under_way_on_another_machine_cannot_be_resumed(tmp_path: Path) -> None:
+    with RunFolder.open(tmp_path / "run", Settings(), resume=False) as folder:
+        pass
+    (folder.path / LOCK).write_text("17 another-machine")
+    with pytest.raises(UserError, match=f"process 17 on another-machine.*remove {LOCK}"):
+        RunFolder.check(folder.path, resume=True)
+
+
+def test_a_run_s_seconds_are_those_of_all_its_sessions(tmp_path: Path) -> None:
+    path, now = tmp_path / "run", time.monotonic()
+    with RunFolder.open(path, Settings(), resume=False, began=now - 100) as folder:
+        assert 100 <= folder.seconds < 110
+    with RunFolder.open(path, Settings(), resume=True, began=time.monotonic() - 30) as again:
+        assert 130 <= again.seconds < 150
+        again.note_mlflow_run("abc")
+    assert RunFolder.mlflow_run(path) == "abc" and 130 <= RunFolder(path).seconds < 150
+
+
 def test_a_run_whose_process_is_gone_can_be_resumed(tmp_path: Path) -> None:
     with RunFolder.open(tmp_path / "run", Settings(seed=5), resume=False) as folder:
         pass
-    (folder.path / LOCK).write_text("999999999")
+    (folder.path / LOCK).write_text(f"999999999 {socket.gethostname()}")
     with RunFolder.open(folder.path, Settings(seed=5), resume=True) as again:
         assert RunFolder.settings_of(again.path).seed == 5
 

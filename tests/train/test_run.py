@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlflow
 import numpy as np
 import pytest
+import ray
 import torch
+from ray.util.placement_group import placement_group, remove_placement_group
 
 from saga_ray.cli.command_line import main
 from saga_ray.config.presets import to_toml
@@ -24,10 +26,10 @@ from saga_ray.retrieval.evaluate import evaluate_path
 from saga_ray.train import launch
 from saga_ray.train import run as driver
 from saga_ray.train.folder import RunFolder
-from saga_ray.train.result import Result
 from saga_ray.train.run import run
 from tests.tiny import LAYERS, PIXELS, TOKEN_WIDTH
 from tests.train import faults
+from tests.train.done import Done, finished
 from tests.train.small import PICTURES, make_pictures
 
 pytestmark = pytest.mark.timeout(900)
@@ -40,19 +42,6 @@ PROMISED_OF_ROLLOUTS = {
 MORE = {"recall@2", "recall@8", "queries", "queries_left_out", "seconds"}
 DATA = {"hash", "train_images", "train_classes", "test_images", "test_classes", "skipped"}
 FEW_STEPS = {"steps": 2, "checkpoint_every": 2}
-
-
-@dataclass(frozen=True)
-class Done:
-    """A finished run."""
-
-    settings: Settings
-    folder: RunFolder
-    result: Result
-
-
-def finished(settings: Settings, output: Path) -> Done:
-    return Done(settings, RunFolder(output), run(settings, output))
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +72,8 @@ def test_result_holds_what_is_promised(with_vllm: Done) -> None:
     assert saga["engine"]["name"] == "vllm" and saga["steps"] == 4
     assert saga["requests"] >= saga["groups"] >= saga["pairs_replayed"] > 0
     assert saga["grad_ratio_grpo_metric"] > 0
+    scored = {record["step"] for record in with_vllm.folder.steps("saga") if "verdict_accuracy" in record}
+    assert scored == {0, 2, 3}
 
 
 def test_the_metric_arm_consumed_the_micro_batches_that_saga_recorded(with_vllm: Done) -> None:
@@ -101,10 +92,54 @@ def test_the_metric_arm_consumed_the_micro_batches_that_saga_recorded(with_vllm:
 def test_evaluating_the_folder_again_gives_the_run_s_numbers(with_vllm: Done) -> None:
     again = evaluate_path(with_vllm.folder.path)
     written = json.loads(with_vllm.folder.result.read_text())
-    assert again["data"]["hash"] == written["data"]["hash"]
+    assert set(again) == set(written) and again["versions"] == written["versions"]
+    assert again["data"] == written["data"]
     for name, arm in written["test"].items():
         for key in PROMISED:
             assert again["test"][name][key] == pytest.approx(arm[key], abs=1e-6), (name, key)
+
+
+def test_a_run_is_evaluated_on_other_pictures(with_vllm: Done, tmp_path: Path) -> None:
+    others = make_pictures(tmp_path / "others", classes=6, pictures=3)
+    scored = evaluate_path(with_vllm.folder.path, data=str(others))
+    assert scored["data"]["test_classes"] == 3 and scored["data"]["source"] == str(others)
+    assert set(scored["test"]) == {"start", "metric", "saga"}
+    assert all(arm["queries"] == 9 and 0 <= arm["map@r"] <= 1 for arm in scored["test"].values())
+
+
+def test_a_table_without_validation_and_with_a_broken_picture_trains(uninterrupted: Done) -> None:
+    assert uninterrupted.result.data.skipped == 1 and uninterrupted.result.data.test_classes == 4
+    assert not any("verdict_accuracy" in record for record in uninterrupted.folder.steps("saga"))
+    (skipped,) = (uninterrupted.folder.path / "skipped.jsonl").read_text().splitlines()
+    assert "class00/0.png" in json.loads(skipped)["where"]
+
+
+def test_what_a_run_leaves_out_is_said(two_parts: Settings) -> None:
+    said: list[str] = []
+    driver._say_what_is_left_out(two_parts, driver.prepare(two_parts), SimpleNamespace(say=said.append))  # type: ignore[arg-type]
+    assert [sentence.partition(": two-parts.csv")[0] for sentence in said[:1]] == ["left out"]
+    assert "class00/0.png" in said[0] and "the verdict is not scored during training" in said[1]
+
+
+def test_too_many_broken_pictures_stop_the_run(two_parts: Settings, tmp_path: Path) -> None:
+    strict = two_parts.model_copy(deep=True)
+    strict.data.max_broken_share = 0.01
+    said = sentence(strict, tmp_path / "run")
+    assert "1 of 72 pictures are missing or broken, more than data.max_broken_share=0.01 allows" in said
+
+
+def test_workers_that_find_no_room_are_not_waited_for_longer_than_the_limit(
+    session_ray: None, base: Path, small: Callable[..., Settings]
+) -> None:
+    group = placement_group([{"CPU": 6}])  # as another job would hold them
+    ray.get(group.ready(), timeout=60)
+    try:
+        settings = small(["metric"], train={"cpus_per_worker": 4.0}, ray={"wait_for_resources_s": 4.0})
+        with pytest.raises(UserError, match="1 training workers found no room .* within .*=4 s") as caught:
+            run(settings, base / "no-room")
+        assert "\n" not in str(caught.value)
+    finally:
+        remove_placement_group(group)
 
 
 def test_mlflow_has_a_run_with_a_nested_run_an_arm(with_vllm: Done) -> None:
@@ -190,13 +225,28 @@ def sentence(settings: Settings, output: Path) -> str:
         ({"data": {"image_size": 24}}, "set data.image_size=16"),
         ({"distillation": {"layer": LAYERS}}, f"layers 0 to {LAYERS - 1}"),
         ({"supervisor": {"path": "nobody"}}, "no supervisor 'nobody'"),
+        ({"rollout": {"max_new_tokens": 6}}, "set rollout.max_new_tokens=7 or more"),
+        ({"metric": {"options": {"alpa": 3}}}, "did you mean 'alpha'"),
+        ({"data": {"test_share": 0.0}}, "no test class with two pictures"),
     ],
 )
 def test_what_does_not_fit_is_said_before_anything_starts(
     changes: dict[str, Any], words: str, small: Callable[..., Settings], tmp_path: Path
 ) -> None:
-    assert words in sentence(small(["metric"], **changes), tmp_path / "run")
+    assert words in sentence(small(["metric", "saga"], **changes), tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_class_in_train_and_test_is_refused(
+    base: Path, small: Callable[..., Settings], tmp_path: Path
+) -> None:
+    paths = sorted((base / "pictures").rglob("*.png"))
+    rows = [f"{path},{path.parent.name},{'test' if path.stem == '0' else 'train'}" for path in paths]
+    rows += [f"{path},alone,test" for path in paths[:2]]
+    table = tmp_path / "table.csv"
+    table.write_text("\n".join(["image,label,split", *rows]))
+    said = sentence(small(["metric"], data={"source": str(table)}), tmp_path / "run")
+    assert "'class00' is in both train and test, as are 23 others" in said
 
 
 def test_one_class_only(small: Callable[..., Settings], tmp_path: Path) -> None:
@@ -232,6 +282,7 @@ def test_a_folder_in_use_stays_as_it_is(with_vllm: Done) -> None:
     assert with_vllm.folder.result.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_picture_that_vanishes_during_the_run_is_named(
     session_ray: None, base: Path, small: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -251,6 +302,7 @@ def test_a_picture_that_vanishes_during_the_run_is_named(
     assert parent.info.status == "FAILED" and "class" in parent.data.tags["saga.error"]
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_stops_the_run_and_is_dumped(
     session_ray: None, base: Path, small: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -124,14 +125,25 @@ def whole_gradient(settings: Settings) -> dict[str, Tensor]:
                 x_b,
                 token_PGT,
                 mask_PGT,
-                style="attributes",
+                style=settings.supervisor.prompt,
                 layer=settings.distillation.layer,
-                temperature=None,
+                temperature=settings.rollout.temperature
+                if settings.grpo.policy_probability == "tempered"
+                else None,
                 shared_prefix=False,
             )
+            if settings.grpo.objective == "verdict-ce":
+                for g in range(client.size):
+                    if replayed.verdict_mask_PG[0, g]:
+                        logit_yes, logit_no = replayed.verdict_logits_PG2[0, g]
+                        grpo = grpo + torch.log(1 + torch.exp(logit_no - logit_yes))  # all pairs are same
+                        tokens += 1
+                continue
             advantage = group_advantages(torch.tensor(group.rewards), std="population", epsilon=1e-4)
             grpo = grpo - (advantage[:, None] * replayed.logp_PGT[0])[mask_PGT[0]].sum()
             tokens += int(mask_PGT.sum())
+            if settings.distillation.weight == 0:
+                continue
             assert replayed.attention_a_PGN is not None and replayed.attention_b_PGN is not None
             beta_a, beta_b = (encoder.pooler.attention(x.detach())[0] for x in (x_a, x_b))
             for g, reward in enumerate(group.rewards):
@@ -144,7 +156,9 @@ def whole_gradient(settings: Settings) -> dict[str, Tensor]:
             break
     total = settings.metric.weight * metric / images
     total = total + settings.grpo.weight * grpo / tokens
-    total = total + settings.distillation.weight * distilled / rewarded
+    divisor = rewarded if settings.distillation.reduction == "mean" else 1
+    if settings.distillation.weight > 0:
+        total = total + settings.distillation.weight * distilled / divisor
     total.backward()
     torch.nn.utils.clip_grad_norm_(encoder.parameters(), settings.optimizer.clip)
     return gradients_of(encoder, loss)
@@ -158,8 +172,21 @@ def assert_same(got: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
         ), name
 
 
-def test_a_step_that_refills_has_the_gradient_of_the_summed_losses() -> None:
-    settings = settings_for(optimizer={"clip": 1e6})
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"grpo": {"policy_probability": "tempered"}, "distillation": {"weight": 0.5, "reduction": "sum"}},
+        {"grpo": {"objective": "verdict-ce", "weight": 0.7}, "distillation": {"weight": 0.0}},
+        {"encoder": {"pooling": "mean"}, "distillation": {"weight": 0.0}},
+        {"supervisor": {"prompt": "generic"}, "distillation": {"weight": 0.0}, "metric": {"weight": 2.0}},
+    ],
+    ids=["default", "tempered-sum", "verdict-ce", "mean-pooling", "generic"],
+)
+def test_a_step_that_refills_has_the_gradient_of_the_summed_losses(
+    changes: dict[str, dict[str, object]],
+) -> None:
+    settings = settings_for(optimizer={"clip": 1e6}, **changes)
     result, gradients = take_step(settings)
     assert len(result.micro_batches) > 1, "this seed was chosen so that the step refills"
     assert result.rollouts["pairs_replayed"] == settings.grpo.informative_pairs
@@ -202,8 +229,52 @@ def test_without_a_metric_loss_the_pooler_keeps_no_gradient() -> None:
 def test_distillation_reaches_the_pooler_s_query_and_key_alone() -> None:
     settings = settings_for(metric={"weight": 0.0}, grpo={"weight": 0.0})
     _, gradients = take_step(settings)
-    moved = {name for name, gradient in gradients.items() if float(gradient.abs().max()) > 0}
-    assert moved == {"pooler.query", "pooler.key"}
+    assert set(gradients) == {"pooler.query", "pooler.key"}, "weight decay leaves everything else alone"
+
+
+@pytest.mark.parametrize("rank, size", [(0, 1), (0, 2), (1, 2)])
+def test_permuted_targets_are_as_often_same_on_every_worker_and_the_metric_loss_keeps_its_labels(
+    rank: int, size: int
+) -> None:
+    settings = settings_for(
+        data={"classes_per_batch": 8, "pairs_per_batch": 16}, grpo={"shuffle_targets": True}
+    )
+    encoder, loss, teacher = build(settings)
+    client = ScriptedClient(settings.grpo.informative_pairs, settings.rollout.group_size)
+    asked: dict[int, bool] = {}
+
+    def submit(step: int, round: int, requests: Any, round_pairs: Any) -> None:
+        asked.update({request.pair: request.same for request in requests})
+        ScriptedClient.submit(client, step, round, requests, round_pairs)
+
+    client.submit = submit  # type: ignore[method-assign]
+    batches = micro_batches(settings, rank, size)
+    runner = Step(encoder, loss, teacher, client, settings, World(), torch.device("cpu"))
+    batch = next(batches)
+    runner._ask(0, 0, batch, runner._encode(batch))
+    targets = runner._targets(0, batch)
+    truth = {pair.index: pair.same for pair in batch.all_pairs}
+    assert sorted(targets.values()) == sorted(truth.values()) and targets != truth
+    assert asked == {pair.index: targets[pair.index] for pair in batch.pairs}
+    alone = next(micro_batches(settings))
+    assert targets == runner._targets(0, alone) and list(batch.labels_all) == list(alone.labels_all)
+
+
+def test_a_gradient_of_proxies_that_is_not_a_number_stops_the_step() -> None:
+    class SteepLoss(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.proxy = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, z_BE: Tensor, labels_B: Tensor) -> Tensor:
+            return z_BE.sum() + self.proxy.sqrt().sum()  # 0, but its slope there is infinite
+
+    settings = settings_for(grpo={"weight": 0.0}, distillation={"weight": 0.0})
+    encoder, _, _ = build(settings)
+    runner = Step(encoder, SteepLoss(), None, None, settings, World(), torch.device("cpu"))
+    batches = micro_batches(settings)
+    with pytest.raises(NonFiniteLoss, match="step 0"):
+        runner.run(0, lambda: next(batches))
 
 
 def test_the_random_control_is_as_large_as_the_gradient_it_replaces_and_points_elsewhere() -> None:

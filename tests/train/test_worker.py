@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,27 +14,18 @@ import torch
 from safetensors.torch import load_file
 
 from saga_ray.config.names import SOURCE_TREE
-from saga_ray.config.settings import Settings
 from saga_ray.train import launch
 from saga_ray.train.folder import RunFolder
 from saga_ray.train.run import run
 from tests.train import faults
+from tests.train.done import Done
 
 pytestmark = pytest.mark.timeout(900)
-
-ARMS = ["saga"]
-TRAIN = {"steps": 5, "checkpoint_every": 2, "max_failures": 0}
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(session_ray: None, base: Path, small: Callable[..., Settings]) -> RunFolder:
-    run(small(ARMS, train=TRAIN), base / "uninterrupted")
-    return RunFolder(base / "uninterrupted")
 
 
 def assert_same_run(folder: RunFolder, expected: RunFolder, tolerance: float = 1e-6) -> None:
     """The same steps with the same losses, and the same encoder in the end."""
-    assert [record["step"] for record in folder.steps("saga")] == list(range(TRAIN["steps"]))
+    assert [record["step"] for record in folder.steps("saga")] == list(range(5))
     for record, wanted in zip(folder.steps("saga"), expected.steps("saga"), strict=True):
         assert record["micro_batches"] == wanted["micro_batches"]
         for name in wanted:
@@ -52,9 +42,9 @@ def assert_same_run(folder: RunFolder, expected: RunFolder, tolerance: float = 1
 
 
 def test_a_run_whose_process_was_killed_goes_on_as_if_nothing_had_happened(
-    uninterrupted: RunFolder, base: Path, small: Callable[..., Settings], tmp_path: Path
+    uninterrupted: Done, base: Path, tmp_path: Path
 ) -> None:
-    settings, output = small(ARMS, train=TRAIN), base / "interrupted"
+    settings, output = uninterrupted.settings, base / "interrupted"
     (tmp_path / "settings.json").write_text(settings.model_dump_json())
     killed = subprocess.run(
         [sys.executable, "-m", "tests.train.interrupted", str(tmp_path / "settings.json"), str(output)],
@@ -67,25 +57,24 @@ def test_a_run_whose_process_was_killed_goes_on_as_if_nothing_had_happened(
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     folder = RunFolder(output)
     assert folder.finished("saga") is None and not folder.result.exists()
-    assert len(folder.steps("saga")) < TRAIN["steps"]
+    assert len(folder.steps("saga")) < 5
     before = RunFolder.mlflow_run(output)
 
     result = run(settings, output, resume=True)
-    assert_same_run(folder, uninterrupted)
-    assert result.test["saga"].steps == TRAIN["steps"]  # type: ignore[union-attr]
+    assert_same_run(folder, uninterrupted.folder)
+    assert result.test["saga"].steps == 5  # type: ignore[union-attr]
     assert RunFolder.mlflow_run(output) == before
 
 
 @pytest.mark.slow
 def test_two_workers_of_whom_one_is_killed_take_the_steps_of_one(
-    uninterrupted: RunFolder,
-    base: Path,
-    small: Callable[..., Settings],
-    monkeypatch: pytest.MonkeyPatch,
+    uninterrupted: Done, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both start again from the last checkpoint. Two workers add up in another order than one."""
     monkeypatch.setattr(launch, "_entry", lambda: faults.worker_dies)
-    run(small(ARMS, train=TRAIN | {"workers": 2, "max_failures": 1}), base / "killed")
+    settings = uninterrupted.settings.model_copy(deep=True)
+    settings.train.workers, settings.train.max_failures = 2, 1
+    run(settings, base / "killed")
     folder = RunFolder(base / "killed")
     assert (folder.checkpoints / faults.MARKER).exists()
-    assert_same_run(folder, uninterrupted, tolerance=1e-3)
+    assert_same_run(folder, uninterrupted.folder, tolerance=1e-3)

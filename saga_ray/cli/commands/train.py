@@ -122,16 +122,12 @@ def _show(result: Result, settings: Settings, output: Path) -> None:
     from rich.console import Console
 
     from saga_ray.config.home import output_home
-    from saga_ray.tracking.address import without_password
-    from saga_ray.tracking.mlflow import store_uri
+    from saga_ray.tracking.mlflow import how_to_open, store_uri
     from saga_ray.train.folder import RunFolder
     from saga_ray.train.result import render_table
 
     folder = RunFolder(output)
-    uri = without_password(store_uri(settings, output_home(output)))
     Console().print(render_table(result))
-    print(
-        f"MLflow   {uri if uri.startswith('http') else f'mlflow ui --backend-store-uri {shlex.quote(uri)}'}"
-    )
+    print(f"MLflow   {how_to_open(store_uri(settings, output_home(output)))}")
     print(f"report   {folder.report / 'index.html'}")
     print(f"result   {folder.result}")

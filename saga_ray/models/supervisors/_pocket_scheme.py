@@ -90,6 +90,11 @@ class AnswerScheme:
         """Tokens of a whole answer of the attribute style, with its end token."""
         return 2 * len(self.attributes) + 6
 
+    @property
+    def generic_length(self) -> int:
+        """The same of the generic style."""
+        return 4
+
     def values(self) -> list[str]:
         """Every token that describes a picture."""
         return [self.value(name, value) for name, values in self.attributes.items() for value in values]

@@ -138,6 +138,10 @@ class Supervisor(nn.Module, ABC):
 
     # The answer
 
+    @abstractmethod
+    def answer_tokens(self, style: str) -> int:
+        """Tokens of a complete answer, its end included; the fewest, where the family writes freely."""
+
     @property
     @abstractmethod
     def verdict_token_ids(self) -> tuple[int, int]:

@@ -121,6 +121,10 @@ class Pocket(Supervisor):
 
     # The answer
 
+    def answer_tokens(self, style: str) -> int:
+        """See `Supervisor`."""
+        return self.scheme.generic_length if style == "generic" else self.scheme.answer_length
+
     @property
     def verdict_token_ids(self) -> tuple[int, int]:
         """The tokens `"…":"yes"}` and `"…":"no"}`."""

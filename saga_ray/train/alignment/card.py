@@ -58,8 +58,8 @@ and alike in {hard}); AdamW {rate:g} with cosine, weight decay {decay:g}; verdic
 own sampled answers as context in {own:.0%} of the steps; every {generic}th step in the generic style;
 {views} augmented views, noise on tokens and channels; in {mixing:.0%} of the pairs the second picture is
 mixed with one that turns the verdict round, the verdict's target with it (mixup).
-Seed {seed}, {minutes:.0f} minutes on {threads} thread(s). The weights are those of step {chosen:,}, best on
-validation.
+Seed {seed}, {minutes:.0f} minutes on {threads} thread(s). The weights are those of step {chosen:,},
+{why_chosen}.
 """
 
 READING = """\
@@ -112,6 +112,7 @@ def model_card(
         minutes=report.seconds / 60,
         threads=settings.threads,
         chosen=report.chosen_step,
+        why_chosen="best on validation" if report.validation else "the last",
     )
     parts = [f"# {supervisor.name}\n", introduction, training]
     if command:

@@ -68,11 +68,21 @@ def train_supervisor(
     if output.exists():
         raise UserError(f"The output folder {output} exists; name one that does not.")
     vocabulary = _vocabulary(table, attributes, settings)
+    if settings.hard_column is not None and settings.hard_column not in attributes:
+        raise UserError(
+            f"hard_column={settings.hard_column!r} is not among the attributes ({', '.join(attributes)}); "
+            "name one of them"
+        )
     learned = _part(table, attributes, *settings.parts)
     if not len(learned):
         raise UserError(f"{table.name} has no pictures in its parts {', '.join(settings.parts)}; set parts")
     validation, test = _part(table, attributes, "validation"), _part(table, attributes, "test")
-    assert not set(learned.classes) & {*validation.classes, *test.classes}, "a class is in two parts"
+    both = sorted(set(learned.classes) & {*validation.classes, *test.classes})
+    if both:
+        raise UserError(
+            f"{table.name}: class {both[0]!r} is learned from and also in validation or test; "
+            "give every class one split; `saga data check` lists them"
+        )
     tower_folder = _tower_folder(settings.tower)
     tower = towers.load(tower_folder).eval()
     torch.manual_seed(settings.seed)
