@@ -67,17 +67,29 @@ class ServeSettings(Section):
 
     batch_pictures: Count = Field(32, description="most pictures that the model embeds at a time")
     batch_wait_ms: Annotated[float, Field(ge=0)] = Field(
-        2.0, description="longest wait of a picture for others to be embedded with, while the model is idle"
+        0.0,
+        description="longest wait of a picture for others to be embedded with, while the model is idle; "
+        "while it works the next batch gathers by itself",
+    )
+    apart: bool | None = Field(
+        None,
+        description="whether pictures are decoded on replicas of their own (API replicas) or where they are "
+        "embedded; none: apart where model replicas have GPUs. On CPUs both want the same cores, and the way "
+        "between two processes costs more than it gains",
     )
     decode_threads: Count = Field(2, description="pictures that an API replica decodes at the same time")
     threads: Count = Field(1, description="arithmetic threads of a model replica on CPU")
-    api_replicas: Count = Field(1, description="API replicas at least: they read, check and decode")
-    most_api_replicas: Count = Field(4, description="API replicas at most")
+    api_replicas: Count = Field(
+        1, description="API replicas at least: they read, check and decode; where they are apart"
+    )
+    most_api_replicas: Count = Field(4, description="API replicas at most; where they are apart")
     model_replicas: Count = Field(
         1, description="model replicas at least; each holds the model and the index"
     )
     most_model_replicas: Count = Field(1, description="model replicas at most")
-    cpus_per_api: Amount = Field(1.0, description="logical CPUs that Ray keeps for an API replica")
+    cpus_per_api: Amount = Field(
+        1.0, description="logical CPUs that Ray keeps for an API replica; where they are apart"
+    )
     cpus_per_model: Amount = Field(1.0, description="logical CPUs that Ray keeps for a model replica")
     gpus_per_model: Annotated[float, Field(ge=0)] = Field(
         0.0, description="GPUs of a model replica; 0 computes on CPU"
@@ -87,6 +99,11 @@ class ServeSettings(Section):
         description="an update starts new replicas before it stops old ones, and waits until there is room "
         "for both: say false where all GPUs are taken",
     )
+
+    @property
+    def replicas_are_apart(self) -> bool:
+        """See `apart`."""
+        return self.gpus_per_model > 0 if self.apart is None else self.apart
 
     @model_validator(mode="after")
     def _fits_together(self) -> ServeSettings:

@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
+from starlette.types import Lifespan
 
 from saga_ray.config.serving import ServeSettings
 from saga_ray.serve import errors
@@ -34,9 +35,10 @@ def create_app(
     token: str | None = None,
     meter: Meter | None = None,
     numbers: Callable[[], Awaitable[Numbers]] | None = None,
+    lifespan: Lifespan[FastAPI] | None = None,
 ) -> FastAPI:
     """The app. `token` is what clients must send; `meter` counts here; `numbers` gives what /metrics shows,
-    by default what `meter` has counted.
+    by default what `meter` has counted; `lifespan` runs around the serving.
     """
     meter = meter or Meter()
     app = FastAPI(
@@ -45,6 +47,7 @@ def create_app(
         version=version("saga-ray"),
         docs_url=None,
         redoc_url=None,
+        lifespan=lifespan,
         responses=ERRORS,
         # A schema's name says in or out already; one for both keeps the document short.
         separate_input_output_schemas=False,

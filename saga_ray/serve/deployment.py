@@ -1,4 +1,5 @@
-"""The service on Ray Serve: API replicas on CPUs, model replicas on GPUs or CPUs, one sum of their numbers.
+"""The service on Ray Serve: API replicas that decode, model replicas on GPUs, one sum of their numbers. On
+CPUs one kind of replica does both.
 
     serve run saga_ray.serve.deployment:build model=runs/demo index=pictures.index
     serve deploy jobs/serve.yaml
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,7 +28,7 @@ from saga_ray.config.serving import ServeSettings, resolve_serving
 from saga_ray.errors import UserError
 from saga_ray.retrieval.index import Hit
 from saga_ray.serve.app import create_app
-from saga_ray.serve.backend import Card, Full, NoIndex, Pixels, WrongSize
+from saga_ray.serve.backend import Backend, Card, Full, NoIndex, Pixels, WrongSize
 from saga_ray.serve.backend import Numbers as Embeddings
 from saga_ray.serve.errors import ApiError
 from saga_ray.serve.metrics import Meter, Numbers
@@ -56,16 +58,19 @@ class Sums:
         return self._total
 
 
+def _engine(model: Pinned, settings: ServeSettings, meter: Meter) -> Backend:
+    from saga_ray.serve.engine import Engine  # replicas that only decode need no torch
+
+    device = "cuda" if ray.get_gpu_ids() else "cpu"
+    return Engine(model.fetch(), settings, name=model.name, device=device, meter=meter)
+
+
 class Model:
     """A replica that computes. What `Backend` raises it gives back as a value: that is no failure to log."""
 
     def __init__(self, settings: dict[str, Any], model: Pinned, sums: DeploymentHandle[Any]) -> None:
-        from saga_ray.serve.engine import Engine  # API replicas need no torch
-
         meter = Meter()
-        device = "cuda" if ray.get_gpu_ids() else "cpu"
-        own = ServeSettings.model_validate(settings)
-        self._engine = Engine(model.fetch(), own, name=model.name, device=device, meter=meter)
+        self._engine = _engine(model, ServeSettings.model_validate(settings), meter)
         self._reporter = _Reporter(meter, sums)
 
     async def ask(self, method: str, *arguments: Any) -> Any:
@@ -78,14 +83,17 @@ class Model:
 
 
 class Api:
-    """A replica that speaks HTTP, checks and decodes."""
+    """A replica that speaks HTTP, checks and decodes; and computes, where it is given the model itself."""
 
     def __init__(
-        self, settings: dict[str, Any], model: DeploymentHandle[Any], sums: DeploymentHandle[Any]
+        self, settings: dict[str, Any], model: Pinned | DeploymentHandle[Any], sums: DeploymentHandle[Any]
     ) -> None:
         self._settings = ServeSettings.model_validate(settings)
-        self._model, self._sums, self._meter = model, sums, Meter()
+        self._sums, self._meter = sums, Meter()
         self._token = read_token(self._settings)
+        self._backend = (
+            _engine(model, self._settings, self._meter) if isinstance(model, Pinned) else _Replicas(model)
+        )
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """See `ray.serve.ingress`."""
@@ -95,12 +103,18 @@ class Api:
             await reporter.report()
             return cast("Numbers", await self._sums.total.remote())
 
+        @contextlib.asynccontextmanager
+        async def lifespan(app: object) -> AsyncIterator[None]:
+            reporter.start()
+            yield
+
         app = create_app(
             self._settings,
-            _Replicas(self._model, reporter),
+            self._backend,
             token=self._token,
             meter=self._meter,
             numbers=numbers,
+            lifespan=lifespan,
         )
         return cast("ASGIApp", app)
 
@@ -131,11 +145,10 @@ class _Reporter:
 class _Replicas:
     """`Backend`, by the model replicas."""
 
-    def __init__(self, model: DeploymentHandle[Any], reporter: _Reporter) -> None:
-        self._model, self._reporter = model, reporter
+    def __init__(self, model: DeploymentHandle[Any]) -> None:
+        self._model = model
 
     async def _ask(self, method: str, *arguments: Any) -> Any:
-        self._reporter.start()
         for attempt in range(1, TRIES + 1):
             response = self._model.ask.remote(method, *arguments)
             try:
@@ -195,28 +208,38 @@ def application(settings: ServeSettings) -> serve.Application:
         absolute.index = str(Path(settings.index).expanduser().resolve())
     values = absolute.model_dump()
     sums = _deployment(Sums, SUMS, ray_actor_options={"num_cpus": 0}).bind()
+    needs = {"num_cpus": settings.cpus_per_model, "num_gpus": settings.gpus_per_model}
+    if not settings.replicas_are_apart:
+        numbers = (settings.model_replicas, settings.most_model_replicas)
+        return cast("serve.Application", _api(settings, numbers, needs).bind(values, model, sums))
     models = _deployment(
         Model,
         MODEL,
         **_replicas(settings.model_replicas, settings.most_model_replicas, 2 * settings.batch_pictures),
-        ray_actor_options={"num_cpus": settings.cpus_per_model, "num_gpus": settings.gpus_per_model},
+        ray_actor_options=needs,
         # the batches' own queue is the one that is full first
         max_ongoing_requests=settings.waiting_pictures,
         max_queued_requests=settings.waiting_pictures,
         **_replacing(settings),
     ).bind(values, model, sums)
-    api = _deployment(
+    numbers = (settings.api_replicas, settings.most_api_replicas)
+    api = _api(settings, numbers, {"num_cpus": settings.cpus_per_api})
+    return cast("serve.Application", api.bind(values, models, sums))
+
+
+def _api(settings: ServeSettings, numbers: tuple[int, int], needs: dict[str, float]) -> Any:
+    """`numbers` of replicas, at least and at most."""
+    return _deployment(
         serve.ingress()(Api),
         API,
-        **_replicas(settings.api_replicas, settings.most_api_replicas, settings.waiting_requests // 4 or 1),
-        ray_actor_options={"num_cpus": settings.cpus_per_api},
+        **_replicas(*numbers, settings.waiting_requests // 4 or 1),
+        ray_actor_options=needs,
         max_ongoing_requests=settings.waiting_requests + SPARE_REQUESTS,
         # Ray's own 429 is the last resort: plain text, and before a replica has seen the request
         max_queued_requests=settings.waiting_requests + SPARE_REQUESTS,
         backpressure_config={"status_code": 429, "retry_after_s": settings.retry_after_s},
         **_replacing(settings),
     )
-    return cast("serve.Application", api.bind(values, models, sums))
 
 
 def _deployment(cls: type, name: str, **options: Any) -> Any:

@@ -79,11 +79,12 @@ def test_the_stock_openai_client_works_unchanged(url: str, model: Path, index: P
         assert 'saga_requests_total{endpoint="/v1/embeddings",status="200"} 2' in numbers
 
 
+@pytest.mark.parametrize("apart", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_an_update_to_a_new_model_fails_no_request(
-    url: str, model: Path, index: Path, tmp_path: Path
+    apart: bool, url: str, model: Path, index: Path, tmp_path: Path
 ) -> None:
     newer = save_encoder(tmp_path / "newer", seed=5)
-    deploy(model, index=str(index))
+    deploy(model, index=str(index), apart=apart)
     old, new = embedding_of(model, FILES[0])[0], embedding_of(newer, FILES[0])[0]
     assert np.abs(old - new).max() > 0.1
     seen: list[str] = []
@@ -111,7 +112,7 @@ def test_an_update_to_a_new_model_fails_no_request(
         askers = [threads.submit(ask) for _ in range(3)]
         try:
             time.sleep(1)
-            deploy(newer, index=str(build_index(newer, tmp_path / "newer-index")))
+            deploy(newer, index=str(build_index(newer, tmp_path / "newer-index")), apart=apart)
             until = time.monotonic() + 60
             while seen[-1] != "new" and time.monotonic() < until:
                 time.sleep(0.1)
@@ -127,7 +128,7 @@ def test_an_update_to_a_new_model_fails_no_request(
 
 
 def test_a_full_house_answers_429_with_retry_after(url: str, model: Path) -> None:
-    deploy(model, waiting_requests=2, retry_after_s=3)
+    deploy(model, waiting_requests=2, retry_after_s=3, apart=True)
     large = encoded(picture(0, (3000, 3000)), compress_level=1)
     health: list[int] = []
 
