@@ -96,12 +96,10 @@ class Batcher:
         self._thread.shutdown(wait=False)
 
     async def _work(self) -> None:
+        """Batch after batch until nobody waits; the next request starts it again."""
         loop = asyncio.get_running_loop()
-        while True:
-            await self._gather()
+        while await self._gather():
             batch, images = self._next()
-            if not batch:
-                continue
             self._count(len(images))
             try:
                 results_BR = await loop.run_in_executor(self._thread, self._compute, images)
@@ -115,17 +113,15 @@ class Batcher:
                 request.receive(results_BR[place : place + count])
                 place += count
 
-    async def _gather(self) -> None:
-        """Wait until there is a batch: a full one, or one that has waited long enough."""
+    async def _gather(self) -> bool:
+        """Wait until there is a batch: full, or one that has waited long enough. False: nobody waits."""
         while True:
             self._drop_abandoned()
-            if self._waiting >= self._most:
-                return
-            rest_s = None
-            if self._queue:
-                rest_s = self._queue[0].came + self._wait_s - time.monotonic()
-                if rest_s <= 0:
-                    return
+            if not self._queue:
+                return False
+            rest_s = self._queue[0].came + self._wait_s - time.monotonic()
+            if self._waiting >= self._most or rest_s <= 0:
+                return True
             self._came.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._came.wait(), rest_s)

@@ -54,7 +54,8 @@ def run(settings: Settings, output: Path, *, resume: bool = False) -> Result:
     ready = prepare(settings)
     _say_what_is_left_out(settings, ready, progress)
     address = address_of(settings)
-    progress.say(f"joining the Ray cluster at {address}" if address else "starting a local Ray cluster")
+    if not ray.is_initialized():
+        progress.say(f"joining the Ray cluster at {address}" if address else "starting a local Ray cluster")
     with cluster(settings):
         wait_for_resources(settings, rollouts=ready.rollouts)
         with (
