@@ -52,7 +52,7 @@ def evaluate_path(path: Path, data: str | None = None) -> dict[str, Any]:
 def _models(path: Path) -> tuple[Settings, dict[str, Path]]:
     """A run's settings and the models of its finished arms, or default settings and the folder itself."""
     if (path / "encoder.safetensors").exists():
-        return Settings(), {path.name: path}
+        return Settings(name=path.name), {path.name: path}
     if (path / "settings.json").exists():
         settings = Settings.model_validate(json.loads((path / "settings.json").read_text()))
         models = {arm: path / "arms" / arm / "model" for arm in settings.arms}
