@@ -81,10 +81,7 @@ def r_precision(judged: Judged) -> float:
 
 def map_at_r(judged: Judged) -> float:
     """Mean average precision over the R nearest."""
-    return _mean_average_precision(judged, _first_r(judged))
-
-
-def _mean_average_precision(judged: Judged, relevant_QK: NDArray[np.bool_]) -> float:
+    relevant_QK = _first_r(judged)
     precision_QK = relevant_QK.cumsum(axis=1) / np.arange(1, relevant_QK.shape[1] + 1)
     return float(((precision_QK * relevant_QK).sum(axis=1) / judged.positives_Q).mean())
 

@@ -39,8 +39,8 @@ METRICS_A_REQUEST = 1000  # MLflow's own limits
 PARAMS_A_REQUEST = 100
 LONGEST_PARAM = 6000
 LONGEST_TAG = 5000
-LAST = "seconds/step"
-"""A metric of every step, the last that a step logs."""
+OF_EVERY_STEP = "seconds/step"
+"""A metric that every step logs."""
 
 
 class _Run:
@@ -115,16 +115,11 @@ class _Run:
 class ArmRun(_Run):
     """An arm's nested run; a context that marks it finished or failed."""
 
-    @property
-    def last_step(self) -> int:
-        """Of the steps that the store has; -1 where it has none."""
-        return self._last_step
-
     def __init__(self, run_id: str) -> None:
         super().__init__(run_id)
-        names = self._client.get_run(run_id).data.metrics
-        history = self._client.get_metric_history(run_id, LAST) if LAST in names else []
-        self._last_step = max((metric.step for metric in history), default=-1)
+        history = self._client.get_metric_history(run_id, OF_EVERY_STEP)
+        self.last_step = max((metric.step for metric in history), default=-1)
+        """Of the steps that the store had when this session began; -1: none."""
 
     def __enter__(self) -> Self:
         return self

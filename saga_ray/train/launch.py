@@ -64,7 +64,7 @@ def launch(
             failure_config=FailureConfig(
                 max_failures=train.max_failures,
                 # Workers that find no room, or whose node goes while they start.
-                controller_failure_limit=int(settings.ray.wait_for_resources_s // try_s),
+                controller_failure_limit=int(settings.ray.wait_for_resources_s // try_s) - 1,
             ),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
         ),

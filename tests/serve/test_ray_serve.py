@@ -80,6 +80,24 @@ def test_the_stock_openai_client_works_unchanged(url: str, model: Path, index: P
 
 
 @pytest.mark.parametrize("apart", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_metrics_are_sums_over_the_replicas_whichever_is_asked(apart: bool, url: str, model: Path) -> None:
+    replicas = "api" if apart else "model"
+    deploy(model, apart=apart, **{f"{replicas}_replicas": 2, f"most_{replicas}_replicas": 2})
+
+    def count() -> float:
+        numbers = httpx.get(f"{url}/metrics").text
+        name = 'saga_requests_total{endpoint="/embed",status="200"} '
+        return float(numbers.partition(name)[2].partition("\n")[0] or 0)
+
+    for _ in range(20):
+        assert httpx.post(f"{url}/embed", files={"files": FILES[0]}).status_code == 200
+    until = time.monotonic() + 30
+    while count() < 20 and time.monotonic() < until:
+        time.sleep(0.5)
+    assert [count() for _ in range(6)] == [20.0] * 6
+
+
+@pytest.mark.parametrize("apart", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_an_update_to_a_new_model_fails_no_request(
     apart: bool, url: str, model: Path, index: Path, tmp_path: Path
 ) -> None:
