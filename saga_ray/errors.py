@@ -1,4 +1,4 @@
-"""The one exception that a user is meant to read."""
+"""The exception that a user is meant to read, and the one that is no failure."""
 
 
 class UserError(Exception):
@@ -6,3 +6,7 @@ class UserError(Exception):
 
     The command line prints the sentence alone and exits with code 2; `--debug` adds the traceback.
     """
+
+
+class Stopped(Exception):
+    """A run that was asked to end before its last step has ended."""

@@ -101,6 +101,8 @@ def _sentence(
     where = origins.get(name, origin)
     inside = location[name.count(".") + 1 :]
     at = f", at {inside[0]!r}" if inside and not inside[0].isdigit() else ""
+    if error["type"] == "value_error":  # a rule of what stands there: it says what is wrong
+        return f"{name} in {where} is not allowed{at}: {error['msg'].removeprefix('Value error, ')}"
     value = _short(error["input"])
     return f"{name} = {value} in {where} is not allowed{at}: it must be {names[name].allowed}"
 

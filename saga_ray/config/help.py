@@ -85,14 +85,18 @@ def _allowed(schema: dict[str, Any]) -> str:
         case "array":
             return f"a list of {_plural(schema['items'])}"
         case "object":
-            return f"a table of {_plural(schema['additionalProperties'])}"
+            return f"a table of {_plural(schema.get('additionalProperties', True))}"
         case kind:
             return ("a whole number" if kind == "integer" else "a number") + _bounds(schema)
 
 
-def _plural(schema: dict[str, Any]) -> str:
-    kinds = {each["type"] for each in schema.get("anyOf", [schema])}
-    return "texts" if kinds == {"string"} else "numbers"
+def _plural(schema: dict[str, Any] | bool) -> str:
+    if isinstance(schema, bool):
+        return "values"
+    kinds = {each.get("type", "object") for each in schema.get("anyOf", schema.get("oneOf", [schema]))}
+    return {"string": "texts", "object": "tables"}.get(
+        next(iter(kinds)) if len(kinds) == 1 else "", "numbers"
+    )
 
 
 def _bounds(schema: dict[str, Any]) -> str:

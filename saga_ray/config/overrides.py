@@ -55,17 +55,22 @@ def apply(values: dict[str, Any], override: str, model: type[BaseModel] = Settin
         raise UserError(f"{origin} has no value: write --set name=value, for example --set train.steps=200")
     if dotted in sections(model):
         raise UserError(f"{origin} names a section: set its settings one by one, {dotted}.<setting>=<value>")
-    setting = _setting(dotted, origin, model)
-    parts = dotted.split(".")
-    depth = setting.name.count(".") + 1
+    setting = setting_named(dotted, origin, model)
+    deeper = dotted.count(".") > setting.name.count(".")
+    place(values, dotted, parse_value(text) if deeper else _value_for(setting, text), origin)
+    return setting.name
+
+
+def place(values: dict[str, Any], dotted: str, value: Any, origin: str = "a setting") -> None:
+    """Put a value into nested plain values by its dotted name."""
+    *parts, last = dotted.split(".")
     target = values
-    for part in parts[:-1]:
+    for part in parts:
         inner = target.setdefault(part, {})
         if not isinstance(inner, dict):
             raise UserError(f"{origin} does not fit: {part!r} in the file is not a table")
         target = inner
-    target[parts[-1]] = parse_value(text) if len(parts) > depth else _value_for(setting, text)
-    return setting.name
+    target[last] = value
 
 
 def parse_value(text: str) -> Any:
@@ -81,8 +86,10 @@ def parse_value(text: str) -> Any:
     return text
 
 
-def _setting(dotted: str, origin: str, model: type[BaseModel]) -> SettingHelp:
-    """The setting that a dotted name means; a table's own keys go deeper than the setting's name."""
+def setting_named(dotted: str, origin: str, model: type[BaseModel] = Settings) -> SettingHelp:
+    """The setting that a dotted name means; a table's own keys go deeper than the setting's name. Raises
+    UserError, with the nearest name.
+    """
     known = settings_help(model)
     if dotted in known:
         return known[dotted]

@@ -159,6 +159,7 @@ class EvaluationSettings(Section):
     workers: Count = Field(1, description="Ray Data actors that embed")
     verdict_pairs: Annotated[int, Field(ge=0)] = Field(64, description="fixed validation pairs on which the supervisor's verdict is scored during training; 0: none")
     verdict_every: Count = Field(25, description="steps between two such scores")
+    validate_every: Annotated[int, Field(ge=0)] = Field(0, description="steps between two scores of retrieval over the validation classes during training; 0: none")
 
 
 class TrackingSettings(Section):

@@ -140,9 +140,8 @@ class _Producer:
         """Fill `ready` until the ids end, something fails or `stop` is set."""
         last = _End()
         try:
-            for batch in self._batches(ids):
-                if not _put(ready, batch, stop):
-                    return
+            for batch in self._batches(ids, stop):
+                _put(ready, batch, stop)
         except RayTaskError as error:
             # Ray appends advice on retries to the message; a UserError is one sentence
             cause = error.cause
@@ -152,14 +151,18 @@ class _Producer:
             last = _End(error)
         _put(ready, last, stop)
 
-    def _batches(self, ids: Iterable[int]) -> Iterator[StreamedBatch]:
+    def _batches(self, ids: Iterable[int], stop: threading.Event) -> Iterator[StreamedBatch]:
         unread = iter(ids)
-        while chunk := [self.plan.micro_batch(id) for id in islice(unread, CHUNK)]:
+        while not stop.is_set() and (chunk := [self.plan.micro_batch(id) for id in islice(unread, CHUNK)]):
             decoded = self._dataset(chunk).iter_batches(
                 batch_size=1, prefetch_batches=1, batch_format="numpy"
             )
             for batch, row in zip(chunk, decoded, strict=True):
                 assert int(row["id"][0]) == batch.id, "Ray Data changed the order"
+                if stop.is_set():
+                    # A chunk is always read to its end: Ray aborts the process where a task that is being
+                    # cancelled completes at the same moment.
+                    continue
                 # what Ray hands out lies in shared memory and may not be written to
                 yield assemble(batch, np.array(row["images"][0]), self.rank, self.world)
 

@@ -14,10 +14,17 @@ RECALL_AT = (1, 2, 4, 8)
 
 
 def evaluate_embeddings(z_ME: ArrayLike, labels_M: ArrayLike, *, seed: int) -> dict[str, float]:
-    """Every item queries all the others: recall@1, @2, @4, @8, map@r, r_precision and nmi, as fractions.
+    """What `retrieval_measures` gives, and nmi."""
+    return retrieval_measures(z_ME, labels_M, seed=seed) | {
+        "nmi": nmi(np.asarray(z_ME, dtype=np.float32), np.asarray(labels_M), seed=seed)
+    }
+
+
+def retrieval_measures(z_ME: ArrayLike, labels_M: ArrayLike, *, seed: int) -> dict[str, float]:
+    """Every item queries all the others: recall@1, @2, @4, @8, map@r and r_precision, as fractions.
 
     `queries` counts the queries behind the numbers, `queries_left_out` those whose class has no other item.
-    `seed` decides ties and where k-means starts. Embeddings are L2-normalised, labels of any type that can be
+    `seed` decides ties. Embeddings are L2-normalised, labels of any type that can be
     compared.
     """
     z, label = np.asarray(z_ME, dtype=np.float32), np.asarray(labels_M)
@@ -34,7 +41,6 @@ def evaluate_embeddings(z_ME: ArrayLike, labels_M: ArrayLike, *, seed: int) -> d
         **{f"recall@{k}": recall_at(judged, k) for k in RECALL_AT},
         "map@r": map_at_r(judged),
         "r_precision": r_precision(judged),
-        "nmi": nmi(z, label, seed=seed),
         "queries": judged.queries,
         "queries_left_out": judged.left_out,
     }

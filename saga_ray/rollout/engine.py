@@ -19,10 +19,8 @@ if TYPE_CHECKING:  # the process that only counts groups needs no torch
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a completion is sampled (paper section 2: G = 8, temperature 0.7, top-p 0.95, at most 1024
-    tokens)."""
+    """How a completion is sampled (paper section 2: temperature 0.7, top-p 0.95, at most 1024 tokens)."""
 
-    group_size: int
     temperature: float
     """0 takes the likeliest token every time."""
     top_p: float
@@ -30,12 +28,13 @@ class Sampling:
 
     @classmethod
     def of(cls, settings: RolloutSettings) -> Sampling:
-        return cls(settings.group_size, settings.temperature, settings.top_p, settings.max_new_tokens)
+        return cls(settings.temperature, settings.top_p, settings.max_new_tokens)
 
 
 @dataclass(frozen=True)
 class PairRequest:
-    """One pair to ask the supervisor about: G completions of one prompt, each with its own seed."""
+    """One pair to ask the supervisor about: G completions of one prompt, each with its own seed. Engines have
+    no settings of their own for that, so that runs with other ones can share them."""
 
     step: int
     round: int
@@ -46,6 +45,7 @@ class PairRequest:
     """What a verdict is compared with."""
     prompt: EnginePrompt
     seeds: tuple[int, ...]
+    sampling: Sampling
     encoder_version: int
     """Of the encoder that made the prompt's image tokens; recorded with the group."""
 

@@ -22,7 +22,7 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from saga_ray.config.settings import Settings
-from saga_ray.errors import UserError
+from saga_ray.errors import Stopped, UserError
 from saga_ray.tracking.address import hide_password, without_password
 from saga_ray.tracking.parameters import parameters
 from saga_ray.tracking.pyfunc import described
@@ -96,18 +96,13 @@ class _Run:
             self._client.log_artifact(self.run_id, str(path), name)
 
     def _close(self, error: BaseException | None) -> None:
-        """End the run as finished, or as failed with the error's first line as a tag."""
+        """End the run as finished, as stopped, or as failed with the error's first line as a tag."""
         self.flush()
+        stopped = isinstance(error, KeyboardInterrupt | Stopped)
         try:
-            if error is not None:
+            if error is not None and not stopped:
                 self.tag({"saga.error": f"{type(error).__name__}: {first_line(error)}"})
-            mlflow.end_run(
-                "FINISHED"
-                if error is None
-                else "KILLED"
-                if isinstance(error, KeyboardInterrupt)
-                else "FAILED"
-            )
+            mlflow.end_run("FINISHED" if error is None else "KILLED" if stopped else "FAILED")
         except MlflowException as trouble:
             logger.warning("MLflow could not close run %s: %s", self.run_id, first_line(trouble))
 
@@ -154,11 +149,19 @@ class Tracker(_Run):
         self.uri, self._experiment_id = uri, experiment_id
 
     @classmethod
-    def start(cls, settings: Settings, home: Path, *, nodes: int, run_id: str | None = None) -> Self:
+    def start(
+        cls,
+        settings: Settings,
+        home: Path,
+        *,
+        nodes: int,
+        run_id: str | None = None,
+        parent: str | None = None,
+    ) -> Self:
         """Open the store, under `home` unless the settings name another, and start the run.
 
-        `nodes`: alive nodes of the Ray cluster. `run_id`: a run to go on with instead. Raises UserError where
-        the store cannot be used.
+        `nodes`: alive nodes of the Ray cluster. `run_id`: a run to go on with instead. `parent`: the run of
+        the sweep that this one is a trial of. Raises UserError where the store cannot be used.
         """
         uri = store_uri(settings, home)
         if uri.startswith("sqlite") and nodes > 1:
@@ -176,6 +179,7 @@ class Tracker(_Run):
                 run_id=run_id,
                 run_name=None if run_id else settings.name,
                 experiment_id=experiment_id,
+                parent_run_id=None if run_id else parent,
                 log_system_metrics=settings.tracking.system_metrics,
             )
         except UserError:

@@ -25,6 +25,8 @@ from saga_ray.train.records import StepRecord
 TRAINING_FILE = "training.pt"
 ENCODER_FOLDER = "encoder"
 RECORDS_FILE = "steps.jsonl"
+OWN = ("base", "weight_decay", "betas")
+"""What of an optimizer's group the settings say."""
 
 
 @dataclass
@@ -68,11 +70,16 @@ def checkpoint_folder(
 def restore(
     folder: str | os.PathLike[str], encoder: Encoder, metric_loss: nn.Module, optimizer: torch.optim.Optimizer
 ) -> Position:
-    """Put a checkpoint's state into the given parts; returns where to go on."""
+    """Put a checkpoint's state into the given parts; returns where to go on. Rates and decay stay the
+    optimizer's own: the settings may have changed.
+    """
+    own = [{name: group[name] for name in OWN} for group in optimizer.param_groups]
     encoder.load_state_dict(Encoder.load(Path(folder) / ENCODER_FOLDER).state_dict())
     state = torch.load(Path(folder) / TRAINING_FILE, map_location="cpu", weights_only=True)
     metric_loss.load_state_dict(state["metric_loss"])
     optimizer.load_state_dict(state["optimizer"])
+    for group, values in zip(optimizer.param_groups, own, strict=True):
+        group.update(values)
     return Position(**state["position"])
 
 

@@ -44,9 +44,9 @@ LOCAL = {
 
 
 @contextmanager
-def cluster(settings: Settings) -> Iterator[None]:
+def cluster(settings: Settings, *, state_api: bool = False) -> Iterator[None]:
     """Join the cluster of ``ray.address`` or of the submitted job, else start a local one for the duration of
-    the block.
+    the block; `state_api`: with the dashboard, which answers what has become of an actor.
     """
     address = address_of(settings)
     joined = ray.is_initialized()
@@ -55,7 +55,7 @@ def cluster(settings: Settings) -> Iterator[None]:
         os.environ.setdefault(name, value)
     if not joined:
         try:
-            _join(address) if address else _start(settings)
+            _join(address) if address else _start(settings, dashboard=state_api)
         except Exception as error:  # Ray raises several kinds, bare Exception among them
             where = f"the Ray cluster at {address}" if address else "a local Ray cluster"
             raise UserError(
@@ -80,14 +80,14 @@ def _join(address: str) -> None:
     ray.init(address=address, runtime_env=RUNTIME, log_to_driver=False, configure_logging=False)
 
 
-def _start(settings: Settings) -> None:
+def _start(settings: Settings, *, dashboard: bool) -> None:
     for attempt in range(1, STARTS + 1):
         try:
             ray.init(
                 address="local",  # else Ray joins a cluster that someone else started on this machine
                 num_cpus=settings.ray.local_cpus,
                 resources=_local_resources(settings),
-                include_dashboard=False,
+                include_dashboard=dashboard,
                 runtime_env=RUNTIME,
                 log_to_driver=False,
                 configure_logging=False,
@@ -104,14 +104,18 @@ def alive_nodes() -> int:
     return sum(bool(node["Alive"]) for node in ray.nodes())  # type: ignore[no-untyped-call]
 
 
-def wait_for_resources(settings: Settings, *, rollouts: bool) -> None:
-    """Wait until the cluster's total covers what the run asks for at the same time; says what is missing when
-    it does not come.
+def wait_for_resources(
+    settings: Settings, *, rollouts: bool, runs: int = 1, driver_cpus: float = 0.0
+) -> None:
+    """Wait until the cluster's total covers what the run asks for at the same time, or so many runs that
+    share the rollout actors; says what is missing when it does not come.
+
+    `driver_cpus`: of each run's own process, where that is an actor.
 
     A cluster that this run joined may grow: its autoscaler is asked for the nodes. A local one does not, so
     there the answer is immediate.
     """
-    bundles = _bundles(settings, rollouts=rollouts)
+    bundles = _bundles(settings, rollouts, runs, driver_cpus)
     missing, limit_s = _missing(bundles), settings.ray.wait_for_resources_s
     waited, remedy = "", "raise ray.local_cpus"
     if missing and address_of(settings):
@@ -120,7 +124,7 @@ def wait_for_resources(settings: Settings, *, rollouts: bool) -> None:
     if missing:
         raise UserError(
             f"the Ray cluster has too little for this run{waited}: it needs {_wants(missing)} "
-            f"for {settings.train.workers} training workers, "
+            f"for {runs * settings.train.workers} training workers, "
             f"{settings.rollout.actors if rollouts else 0} rollout actors and data tasks; "
             f"{remedy}, or lower train.workers, rollout.actors or their cpus"
         )
@@ -144,14 +148,15 @@ def _wait_while_it_grows(bundles: list[Bundle], limit_s: float) -> Bundle:
         request_resources(bundles=[])
 
 
-def _bundles(settings: Settings, *, rollouts: bool) -> list[Bundle]:
-    """What each training worker and each rollout actor needs on its node."""
+def _bundles(settings: Settings, rollouts: bool, runs: int, driver_cpus: float) -> list[Bundle]:
+    """What each training worker, rollout actor and driver needs on its node."""
     train, rollout = settings.train, settings.rollout
     # One logical CPU stays free for the data tasks of each worker, or training would wait for pictures for
     # ever.
     worker = {"CPU": train.cpus_per_worker + 1.0, "GPU": train.gpus_per_worker, **train.resources}
     actor = {"CPU": rollout.cpus_per_actor, "GPU": rollout.gpus_per_actor, **rollout.resources}
-    bundles = [worker] * train.workers + [actor] * (rollout.actors if rollouts else 0)
+    bundles = [worker] * train.workers * runs + [actor] * (rollout.actors if rollouts else 0)
+    bundles += [{"CPU": driver_cpus}] * runs if driver_cpus else []
     return [{name: amount for name, amount in bundle.items() if amount > 0} for bundle in bundles]
 
 

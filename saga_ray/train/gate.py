@@ -13,7 +13,7 @@ from saga_ray.data.table import ImageTable
 from saga_ray.models.encoder import Encoder
 from saga_ray.models.replay import replay
 from saga_ray.models.supervisors.base import Supervisor
-from saga_ray.rollout.engine import PairRequest, completion_seed
+from saga_ray.rollout.engine import PairRequest, Sampling, completion_seed
 from saga_ray.rollout.parity import ParityReport, parity
 from saga_ray.rollout.pool import Pool
 from saga_ray.train.teaching import completion_tensors
@@ -48,6 +48,7 @@ def parity_gate(
                     completion_seed(settings.seed, 0, 0, pair.index, g)
                     for g in range(settings.rollout.group_size)
                 ),
+                sampling=Sampling.of(settings.rollout),
                 encoder_version=0,
             )
             for pair, prompt in zip(pairs, prompts, strict=True)

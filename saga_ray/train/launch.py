@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as StillRunning
 from contextlib import suppress
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import ray
@@ -22,7 +22,7 @@ from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 from ray.train.v2.api.config import FailureConfig
 
 from saga_ray.config.settings import Settings
-from saga_ray.errors import UserError
+from saga_ray.errors import Stopped, UserError
 from saga_ray.train.record_log import RecordLog
 from saga_ray.train.records import StepRecord
 from saga_ray.train.worker import ArmTask
@@ -37,9 +37,11 @@ def launch(
     storage: Path,
     arm: str,
     on_record: Callable[[StepRecord], None],
+    stop: Event | None = None,
 ) -> Path:
     """Train until the arm's end; returns the folder of its last checkpoint. Goes on from the arm's
-    checkpoints if there are any.
+    checkpoints if there are any. Once `stop` is set the workers end after a step or two, Ray Train gives back
+    what it holds, and `Stopped` is raised.
     """
     log: Any = ray.remote(RecordLog).options(num_cpus=0).remote()
     train = settings.train
@@ -74,6 +76,8 @@ def launch(
         while not fitted.done():
             with suppress(StillRunning):
                 fitted.exception(timeout=1.0)
+            if stop and stop.is_set():
+                ray.get(log.stop.remote())
             for record in ray.get(log.drain.remote()):
                 on_record(record)
         result = fitted.result()
@@ -82,6 +86,8 @@ def launch(
     finally:
         # Should the driver give up (Ctrl-C, a full disk), the workers notice by this and end too.
         ray.kill(log)
+    if stop and stop.is_set():
+        raise Stopped(f"arm {arm} was asked to stop")
     assert result.checkpoint is not None, "an arm reports a checkpoint at its end"
     return Path(result.checkpoint.path)
 

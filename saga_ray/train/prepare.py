@@ -53,16 +53,19 @@ def prepare(settings: Settings) -> Ready:
     return Ready(table, supervisor, start, rollouts)
 
 
-def _require_unseen_classes(table: ImageTable, settings: Settings) -> None:
-    """There must be something to score, and no arm may have seen it."""
-    part = settings.evaluation.part
-    scored = table.part(part)
-    if not np.any(np.bincount(scored.labels) > 1):
+def require_classes(table: ImageTable, source: str, part: str) -> None:
+    """There must be something to score in a part. Raises UserError."""
+    if not np.any(np.bincount(table.part(part).labels) > 1):
         raise UserError(
-            f"{settings.data.source} has no {part} class with two pictures or more, "
+            f"{source} has no {part} class with two pictures or more, "
             f"so nothing can be scored; mark some classes as {part} in its column split, "
             f"or raise data.{part}_share"
         )
+
+
+def _require_unseen_classes(table: ImageTable, settings: Settings) -> None:
+    """There must be something to score, and no arm may have seen it."""
+    require_classes(table, settings.data.source, settings.evaluation.part)
     trained = set(table.part("train").classes)
     for other in ("test", "validation"):
         seen = sorted(trained & set(table.part(other).classes))

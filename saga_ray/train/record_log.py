@@ -12,10 +12,16 @@ class RecordLog:
 
     def __init__(self) -> None:
         self._records: list[dict[str, Any]] = []
+        self._stopped = False
 
-    def append(self, record: dict[str, Any]) -> None:
-        """Take a record."""
+    def append(self, record: dict[str, Any]) -> bool:
+        """Take a record; returns whether training is to go on."""
         self._records.append(record)
+        return not self._stopped
+
+    def stop(self) -> None:
+        """Let training end after the next step."""
+        self._stopped = True
 
     def drain(self) -> list[dict[str, Any]]:
         """Give the records that came since the last call."""

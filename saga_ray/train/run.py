@@ -7,9 +7,11 @@ that writes to MLflow.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,7 @@ from saga_ray.data.stream import put_images
 from saga_ray.models.encoder import Encoder
 from saga_ray.retrieval.embed import embed
 from saga_ray.retrieval.evaluation import evaluate_embeddings
-from saga_ray.rollout.pool import Pool, start_pool
+from saga_ray.rollout.pool import Engines, Pool, open_pool, running_pool
 from saga_ray.tracking.mlflow import ArmRun, Tracker
 from saga_ray.train.arms import Arm, arm_settings, execution_order, needs_rollouts
 from saga_ray.train.checkpoint import ENCODER_FOLDER, records_of
@@ -42,7 +44,23 @@ EXAMPLES = 5
 """Broken pictures that are named on the console."""
 
 
-def run(settings: Settings, output: Path, *, resume: bool = False) -> Result:
+@dataclass(frozen=True)
+class Trial:
+    """What a sweep gives to a run that is one of its trials."""
+
+    engines: Engines | None
+    """Rollout actors that all trials share; they must outlive the run."""
+    mlflow_parent: str
+    """The sweep's MLflow run."""
+    on_record: Callable[[StepRecord, RunFolder], None]
+    """Told of every step, repeated ones too."""
+    stop: Event
+    """Set by whoever wants the run to end early, which it does with `Stopped`."""
+    start_from: Path | None = None
+    """A checkpoint of another trial to go on from, with this one's settings."""
+
+
+def run(settings: Settings, output: Path, *, resume: bool = False, trial: Trial | None = None) -> Result:
     """Train and score every arm; returns what ``result.json`` holds. Raises `UserError` for what the user can
     put right.
     """
@@ -60,16 +78,20 @@ def run(settings: Settings, output: Path, *, resume: bool = False) -> Result:
         wait_for_resources(settings, rollouts=ready.rollouts)
         with (
             Tracker.start(
-                settings, output_home(output), nodes=alive_nodes(), run_id=RunFolder.mlflow_run(output)
+                settings,
+                output_home(output),
+                nodes=alive_nodes(),
+                run_id=RunFolder.mlflow_run(output),
+                parent=trial.mlflow_parent if trial else None,
             ) as tracker,
             RunFolder.open(output, settings, resume=resume, began=started) as folder,
             progress,
-            _pool(settings, ready, progress) if ready.rollouts else nullcontext() as pool,
+            _pool(settings, ready, progress, trial) if ready.rollouts else nullcontext() as pool,
         ):
             folder.note_mlflow_run(tracker.run_id)
             folder.write_skipped(ready.table.skipped)
             tracker.tag({"saga.data_hash": ready.table.hash, "saga.folder": str(folder.path)})
-            trainer = ArmTrainer(settings, ready, folder, tracker, pool, progress)
+            trainer = ArmTrainer(settings, ready, folder, tracker, pool, progress, trial)
             for arm in arms:
                 if folder.finished(arm.name) is None:
                     trainer.train_and_score(arm)
@@ -101,11 +123,15 @@ def _say_what_is_left_out(settings: Settings, ready: Ready, progress: Progress) 
 
 
 @contextmanager
-def _pool(settings: Settings, ready: Ready, progress: Progress) -> Iterator[Pool]:
-    """Rollout actors behind the parity gate."""
-    progress.say(f"starting {settings.rollout.actors} rollout actor(s) with {settings.rollout.engine}")
-    pool = start_pool(settings, ready.supervisor.folder, ready.supervisor.verdict_key)
-    try:
+def _pool(settings: Settings, ready: Ready, progress: Progress, trial: Trial | None) -> Iterator[Pool]:
+    """Rollout actors behind the parity gate; a trial's are there already."""
+    supervisor = ready.supervisor
+    if trial and trial.engines:
+        pooled: Any = closing(open_pool(trial.engines, settings, supervisor.verdict_key))
+    else:
+        progress.say(f"starting {settings.rollout.actors} rollout actor(s) with {settings.rollout.engine}")
+        pooled = running_pool(settings, supervisor.folder, supervisor.verdict_key)
+    with pooled as pool:
         report = parity_gate(settings, ready.supervisor, ready.start, ready.table.part("train"), pool)
         progress.say(
             f"engine parity: {pool.engine_name} {pool.engine_version} and replay differ by "
@@ -118,8 +144,6 @@ def _pool(settings: Settings, ready: Ready, progress: Progress) -> Iterator[Pool
                 f"rollout actors were restarted {stats.restarts} times, "
                 f"{stats.asked_again} groups were asked for again"
             )
-    finally:
-        pool.close()
 
 
 class ArmTrainer:
@@ -133,15 +157,10 @@ class ArmTrainer:
         tracker: Tracker,
         pool: Pool | None,
         progress: Progress,
+        trial: Trial | None,
     ) -> None:
-        self.settings, self.ready, self.folder, self.tracker, self.pool, self.progress = (
-            settings,
-            ready,
-            folder,
-            tracker,
-            pool,
-            progress,
-        )
+        self.settings, self.ready, self.folder = settings, ready, folder
+        self.tracker, self.pool, self.progress, self.trial = tracker, pool, progress, trial
         train = ready.table.part("train")
         self.train_table, self.train_images = ray.put(train), put_images(train)
         self.probe_table = ray.put(ready.table.part("validation"))
@@ -201,6 +220,8 @@ class ArmTrainer:
             if (record["step"] + 1) % settings.train.checkpoint_every == 0:
                 log.flush()
                 self.folder.write_steps(arm.name, [by_step[step] for step in sorted(by_step)])
+            if self.trial:
+                self.trial.on_record(record, self.folder)
 
         checkpoint = launch(
             lambda actor: ArmTask(
@@ -213,6 +234,7 @@ class ArmTrainer:
                 client=self.pool.client() if self.pool and needs_rollouts(settings) else None,
                 record=(batches or None) if arm.same_batches_as_saga or arm.same_seconds_as_saga else None,
                 budget_s=budget_s,
+                start_from=self.trial.start_from if self.trial else None,
                 log=actor,
                 dump_folder=self.folder.path / "dumps",
             ),
@@ -220,6 +242,7 @@ class ArmTrainer:
             self.folder.checkpoints,
             arm.name,
             on_record,
+            self.trial.stop if self.trial else None,
         )
         records = records_of(checkpoint)
         for record in records:

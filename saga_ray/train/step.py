@@ -20,7 +20,7 @@ from saga_ray.config.settings import Settings
 from saga_ray.data.batches import StreamedBatch
 from saga_ray.models.encoder import Encoder
 from saga_ray.rollout.client import RolloutClient, RoundOutcome
-from saga_ray.rollout.engine import PairRequest, completion_seed
+from saga_ray.rollout.engine import PairRequest, Sampling, completion_seed
 from saga_ray.rollout.groups import Group
 from saga_ray.train.gradients import ParameterBuffer, TokenBuffer, attention_parameters, square
 from saga_ray.train.readings import gradient_readings, rollout_readings
@@ -155,6 +155,7 @@ class Step:
                     completion_seed(self.settings.seed, step, round_number, pair.index, g)
                     for g in range(self.settings.rollout.group_size)
                 ),
+                sampling=Sampling.of(self.settings.rollout),
                 encoder_version=step,
             )
             for pair, prompt in zip(pairs, prompts, strict=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray
 import ray.train
 import torch
@@ -26,6 +27,8 @@ from saga_ray.data.table import ImageTable
 from saga_ray.losses import metric as metric_losses
 from saga_ray.models import supervisors
 from saga_ray.models.encoder import Encoder
+from saga_ray.retrieval.embed import embed
+from saga_ray.retrieval.evaluation import retrieval_measures
 from saga_ray.rollout.client import RolloutClient
 from saga_ray.train.arms import needs_rollouts
 from saga_ray.train.checkpoint import Position, checkpoint_folder, records_of, restore
@@ -54,6 +57,8 @@ class ArmTask:
     """
     budget_s: float | None
     """Seconds of steps to spend in place of a number of steps (equal compute)."""
+    start_from: Path | None
+    """Another run's checkpoint to go on from, where the arm has none of its own."""
     log: Any
     """Handle of the actor that carries records to the driver."""
     dump_folder: Path
@@ -78,6 +83,8 @@ def train_arm(task: ArmTask) -> None:
     checkpoint = ray.train.get_checkpoint()
     position = Position()
     records: list[StepRecord] = []
+    if checkpoint is None and task.start_from is not None:
+        checkpoint = ray.train.Checkpoint.from_directory(task.start_from)
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
             position = restore(folder, encoder, metric_loss, optimizer)
@@ -88,11 +95,13 @@ def train_arm(task: ArmTask) -> None:
         teacher = Teacher(supervisor, settings)
         if world.rank == 0 and settings.evaluation.verdict_pairs:
             probe = VerdictProbe.of(supervisor, ray.get(task.probe_table), settings)
+    validation = _validation(task) if world.rank == 0 else None
     step_runner = Step(encoder, metric_loss, teacher, task.client, settings, world, device)
     batches = _batches(task, table, world, position)
-    told: ray.ObjectRef[None] | None = None
+    told: ray.ObjectRef[bool] | None = None
+    go_on = True
 
-    while (progress := _progress(task, position, world)) < 1.0:
+    while go_on and (progress := _progress(task, position, world)) < 1.0:
         started = time.perf_counter()
         consumed: list[StreamedBatch] = []
 
@@ -117,14 +126,17 @@ def train_arm(task: ArmTask) -> None:
             record: StepRecord = step_record(result, progress, factor, time.perf_counter() - started)
             if probe and (result.step % settings.evaluation.verdict_every == 0 or ended):
                 record["verdict_accuracy"] = probe.accuracy(encoder)
+            if validation and ((result.step + 1) % settings.evaluation.validate_every == 0 or ended):
+                record.update(_validate(encoder, validation, settings))
             if teacher and result.sample and result.step % settings.report.rollouts_every == 0:
                 record["sample"] = sample_record(result.sample)
             records.append(record)
             if told is not None:
-                ray.get(told)  # fails when the driver has given up, and so ends this worker
+                go_on = ray.get(told)  # fails when the driver has given up, and so ends this worker
             told = task.log.append.remote(record)
         if ended or position.step % settings.train.checkpoint_every == 0:
             _report(encoder, metric_loss, optimizer, position, records, world)
+        go_on = bool(world.broadcast_number(go_on))  # rank 0 alone is told
 
 
 def _progress(task: ArmTask, position: Position, world: World) -> float:
@@ -137,6 +149,21 @@ def _progress(task: ArmTask, position: Position, world: World) -> float:
 
 def _rounds(task: ArmTask, step: int) -> int | None:
     return len(task.record[step % len(task.record)]) if task.record else None
+
+
+def _validation(task: ArmTask) -> ImageTable | None:
+    """The validation classes, where they are to be scored and can be."""
+    if not task.settings.evaluation.validate_every:
+        return None
+    table = ray.get(task.probe_table)
+    return table if np.any(np.bincount(table.labels) > 1) else None
+
+
+def _validate(encoder: Encoder, table: ImageTable, settings: Settings) -> dict[str, float]:
+    """Retrieval over the validation classes with the encoder as it is now."""
+    z_ME, _ = embed(table, encoder, settings.evaluation, settings.data.image_size, local=True)
+    measures = retrieval_measures(z_ME, table.labels, seed=settings.seed)
+    return {f"validation/{name}": measures[name] for name in ("recall@1", "map@r")}
 
 
 def _batches(task: ArmTask, table: ImageTable, world: World, position: Position) -> Iterator[StreamedBatch]:

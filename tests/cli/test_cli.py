@@ -25,6 +25,7 @@ COMMANDS = [
     "train",
     "evaluate",
     "data check",
+    "sweep",
     "supervisor train",
     "doctor",
     "settings",

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
 from saga_ray.config.settings import RolloutSettings
+from saga_ray.errors import UserError
 from saga_ray.models.supervisors.base import EnginePrompt
-from saga_ray.rollout.engine import Engine, PairRequest, completion_seed
+from saga_ray.rollout.engine import Engine, PairRequest, Sampling, completion_seed
 from saga_ray.rollout.groups import Completion
 from tests.tiny import EOS, TOKEN_WIDTH, TOKENS, WIDTH, TinySupervisor
 
@@ -27,9 +28,12 @@ SETTINGS = RolloutSettings(
 )
 
 
-def ask(prompt: EnginePrompt, pair: int = 0, run_seed: int = 1, group_size: int = GROUP) -> PairRequest:
+def ask(
+    prompt: EnginePrompt, pair: int = 0, run_seed: int = 1, group_size: int = GROUP, **sampling: Any
+) -> PairRequest:
     seeds = tuple(completion_seed(run_seed, 0, 0, pair, g) for g in range(group_size))
-    return PairRequest(0, 0, pair, True, prompt, seeds, encoder_version=0)
+    how = replace(Sampling.of(SETTINGS), **sampling)
+    return PairRequest(0, 0, pair, True, prompt, seeds, how, encoder_version=0)
 
 
 def pair_prompts(supervisor: TinySupervisor, count: int, seed: int = 0) -> list[EnginePrompt]:
@@ -53,17 +57,6 @@ def run(engine: Engine, requests: Sequence[PairRequest]) -> list[list[Completion
         found.update(engine.step())
     assert sorted(found) == list(range(len(requests)))
     return [found[ticket] for ticket in range(len(requests))]
-
-
-@contextmanager
-def sampling(engine: Any, **changes: Any) -> Iterator[None]:
-    """An engine that samples in another way for the duration of the block."""
-    before = engine.sampling
-    engine.sampling = replace(before, **changes)
-    try:
-        yield
-    finally:
-        engine.sampling = before
 
 
 @torch.no_grad()
@@ -99,8 +92,8 @@ def check_ends(engine: Engine, supervisor: TinySupervisor) -> None:
         assert (completion.token_ids[-1] == EOS) == (completion.finish == "stop")
         assert EOS not in completion.token_ids[:-1]
         assert completion.finish == "stop" or len(completion.token_ids) == SETTINGS.max_new_tokens
-    with sampling(engine, max_new_tokens=3):
-        cut = [c for group in run(engine, [ask(p, i) for i, p in enumerate(prompts)]) for c in group]
+    short_asks = [ask(prompt, i, max_new_tokens=3) for i, prompt in enumerate(prompts)]
+    cut = [completion for group in run(engine, short_asks) for completion in group]
     for short, full in zip(cut, whole, strict=True):
         assert short.finish == "length" and short.token_ids == full.token_ids[:3]
 
@@ -122,8 +115,8 @@ def check_frequencies(engine: Engine, supervisor: TinySupervisor) -> None:
     """First tokens come as often as temperature and top-p say: chi square over a few thousand draws."""
     prompt = random_prompt(9, seed=5)  # sense would leave too few tokens to choose from
     draws = 2048
-    with sampling(engine, group_size=draws, max_new_tokens=1, temperature=2.0, top_p=0.8):
-        (completions,) = run(engine, [ask(prompt, group_size=draws)])
+    how = {"max_new_tokens": 1, "temperature": 2.0, "top_p": 0.8}
+    (completions,) = run(engine, [ask(prompt, group_size=draws, **how)])
     probability_V = (forward_logprobs(supervisor, prompt, [0])[0].double() / 2.0).softmax(-1)
     order = probability_V.argsort(descending=True)
     size = int((probability_V[order].cumsum(0) < 0.8).sum()) + 1
@@ -137,3 +130,26 @@ def check_frequencies(engine: Engine, supervisor: TinySupervisor) -> None:
     chi_square = float(((counts[kept] - expected) ** 2 / expected).sum())
     degrees = size - 1
     assert chi_square < degrees + 4 * (2 * degrees) ** 0.5, (chi_square, degrees)
+
+
+def check_requests_of_other_runs_mix(engine: Engine, supervisor: TinySupervisor) -> None:
+    """Each is sampled as it asks, whatever the others ask: runs with other settings share an engine."""
+    prompts = pair_prompts(supervisor, 4)
+    requests = [
+        ask(prompts[0], 0),
+        ask(prompts[1], 1, group_size=2, temperature=1.5),
+        ask(prompts[2], 2, max_new_tokens=2),
+        ask(prompts[3], 3, top_p=1.0),
+    ]
+    together = [[c.token_ids for c in group] for group in run(engine, requests)]
+    assert together == [[c.token_ids for c in run(engine, [request])[0]] for request in requests]
+    assert [len(group) for group in together] == [GROUP, 2, GROUP, GROUP]
+    assert max(map(len, together[2])) == 2 < max(map(len, together[0]))
+
+
+def check_longer_answers_are_refused(engine: Engine, supervisor: TinySupervisor) -> None:
+    """An engine has room for answers of the length that it was started with."""
+    [prompt] = pair_prompts(supervisor, 1)
+    with pytest.raises(UserError, match="max_new_tokens=13, the engine was started for 12"):
+        engine.submit(0, ask(prompt, max_new_tokens=13))
+    assert engine.idle

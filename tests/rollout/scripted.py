@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from saga_ray.errors import UserError
-from saga_ray.rollout.engine import Finished, PairRequest, completion_seed
+from saga_ray.rollout.engine import Finished, PairRequest, Sampling, completion_seed
 from saga_ray.rollout.groups import Completion
 
 GROUP = 4
@@ -99,6 +99,7 @@ def requests(step: int, round: int, pairs: Sequence[int], run_seed: int = 5) -> 
             same=pair % 2 == 0,
             prompt=prompt,
             seeds=tuple(completion_seed(run_seed, step, round, pair, g) for g in range(GROUP)),
+            sampling=Sampling(1.0, 1.0, 3),
             encoder_version=step,
         )
         for pair in pairs

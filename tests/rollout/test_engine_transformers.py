@@ -8,7 +8,6 @@ import torch
 
 from saga_ray.errors import UserError
 from saga_ray.models.supervisors.base import EnginePrompt
-from saga_ray.rollout.engine import Sampling
 from saga_ray.rollout.engines.transformers import TransformersEngine, sample
 from tests.rollout import engine_checks as checks
 from tests.tiny import WIDTH, TinySupervisor, tiny_supervisor
@@ -23,7 +22,7 @@ def supervisor() -> TinySupervisor:
 
 @pytest.fixture
 def engine(supervisor: TinySupervisor) -> TransformersEngine:
-    return TransformersEngine(supervisor, Sampling.of(checks.SETTINGS), PROMPT, max_parallel_sequences=16)
+    return TransformersEngine(supervisor, PROMPT, checks.SETTINGS.max_new_tokens, max_parallel_sequences=16)
 
 
 def test_logprobs_are_the_models_own(engine: TransformersEngine, supervisor: TinySupervisor) -> None:
@@ -46,12 +45,16 @@ def test_tokens_come_as_often_as_temperature_and_top_p_say(
     checks.check_frequencies(engine, supervisor)
 
 
+def test_requests_of_other_runs_mix(engine: TransformersEngine, supervisor: TinySupervisor) -> None:
+    checks.check_requests_of_other_runs_mix(engine, supervisor)
+    checks.check_longer_answers_are_refused(engine, supervisor)
+
+
 def test_greedy_is_the_argmax_of_plain_forward_passes(
     engine: TransformersEngine, supervisor: TinySupervisor
 ) -> None:
     prompts = checks.pair_prompts(supervisor, 5)
-    with checks.sampling(engine, temperature=0.0):
-        groups = checks.run(engine, [checks.ask(prompt, i) for i, prompt in enumerate(prompts)])
+    groups = checks.run(engine, [checks.ask(prompt, i, temperature=0.0) for i, prompt in enumerate(prompts)])
     for prompt, completions in zip(prompts, groups, strict=True):
         likeliest_T = checks.forward_logprobs(supervisor, prompt, completions[0].token_ids).argmax(-1)
         assert [completion.token_ids for completion in completions] == [likeliest_T.tolist()] * checks.GROUP

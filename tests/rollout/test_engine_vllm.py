@@ -11,7 +11,6 @@ import torch
 
 from saga_ray.errors import UserError
 from saga_ray.models.supervisors.base import EnginePrompt
-from saga_ray.rollout.engine import Sampling
 from saga_ray.rollout.engines.transformers import TransformersEngine
 from saga_ray.rollout.engines.vllm import VllmEngine, build
 from tests.rollout import engine_checks as checks
@@ -45,11 +44,10 @@ def blocks_in_use(engine: VllmEngine) -> int:
 def test_greedy_tokens_and_logprobs_equal_the_reference(
     engine: VllmEngine, supervisor: TinySupervisor
 ) -> None:
-    reference = TransformersEngine(supervisor, Sampling.of(checks.SETTINGS), LONGEST, 64)
+    reference = TransformersEngine(supervisor, LONGEST, checks.SETTINGS.max_new_tokens, 64)
     prompts = [*checks.pair_prompts(supervisor, 12), *(checks.random_prompt(40, seed) for seed in range(4))]
-    requests = [checks.ask(prompt, i) for i, prompt in enumerate(prompts)]
-    with checks.sampling(engine, temperature=0.0), checks.sampling(reference, temperature=0.0):
-        ours, theirs = checks.run(engine, requests), checks.run(reference, requests)
+    requests = [checks.ask(prompt, i, temperature=0.0) for i, prompt in enumerate(prompts)]
+    ours, theirs = checks.run(engine, requests), checks.run(reference, requests)
     for our_group, their_group in zip(ours, theirs, strict=True):
         for our, their in zip(our_group, their_group, strict=True):
             assert (our.token_ids, our.text, our.finish) == (their.token_ids, their.text, their.finish)
@@ -118,15 +116,14 @@ def test_prefixes_are_shared_by_equal_embeddings_and_by_no_others(
     in_one_number = first.embeds_LH.clone()
     in_one_number[5, 3] += 1.0
     prompts = [first, other, EnginePrompt(first.token_ids, in_one_number, None)]
-    with checks.sampling(engine, temperature=0.0):
-        apart = []
-        for prompt in prompts:
-            engine._engine.reset_prefix_cache()
-            apart.append(checks.run(engine, [checks.ask(prompt)])[0][0])
+    apart = []
+    for prompt in prompts:
         engine._engine.reset_prefix_cache()
-        cached.clear()
-        requests = [checks.ask(prompt, i) for i, prompt in enumerate(prompts)]
-        together = [group[0] for group in checks.run(engine, requests)]
+        apart.append(checks.run(engine, [checks.ask(prompt, temperature=0.0)])[0][0])
+    engine._engine.reset_prefix_cache()
+    cached.clear()
+    requests = [checks.ask(prompt, i, temperature=0.0) for i, prompt in enumerate(prompts)]
+    together = [group[0] for group in checks.run(engine, requests)]
 
     assert [cached[f"{ticket}-0"] for ticket in range(3)] == [0, 0, 0], "different embeddings shared a prefix"
     assert all(cached[f"{t}-{g}"] == 32 for t in range(3) for g in range(1, checks.GROUP))
@@ -134,6 +131,11 @@ def test_prefixes_are_shared_by_equal_embeddings_and_by_no_others(
         assert alone.token_ids == mixed.token_ids
         torch.testing.assert_close(torch.tensor(alone.logprobs), torch.tensor(mixed.logprobs))
     assert apart[0].logprobs != apart[1].logprobs and apart[0].logprobs != apart[2].logprobs
+
+
+def test_requests_of_other_runs_mix(engine: VllmEngine, supervisor: TinySupervisor) -> None:
+    checks.check_requests_of_other_runs_mix(engine, supervisor)
+    checks.check_longer_answers_are_refused(engine, supervisor)
 
 
 def test_refuses_prompts_that_do_not_fit_and_goes_on(engine: VllmEngine, supervisor: TinySupervisor) -> None:

@@ -6,6 +6,7 @@ import pickle
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from saga_ray.rollout.client import RoundOutcome
 from saga_ray.rollout.engine import Engine
 from saga_ray.rollout.groups import Group
 from saga_ray.rollout.local import LocalRollouts
-from saga_ray.rollout.pool import Pool, PoolClient, start_pool
+from saga_ray.rollout.pool import Engines, Pool, PoolClient, open_pool, running_pool, start_engines
 from tests.rollout.scripted import GROUP, KEY, ScriptedEngine, requests
 
 PAIRS = list(range(16))
@@ -37,24 +38,23 @@ def settings(actors: int = 1, **rollout: Any) -> Settings:
     )
 
 
-class Pools:
+class Pools(ExitStack):
     """Pools of scripted engines that are closed at the end of a test."""
 
-    def __init__(self) -> None:
-        self.started: list[Pool] = []
-
     def __call__(self, settings: Settings, **script: Any) -> Pool:
-        build: Any = partial(ScriptedEngine, **script)
-        self.started.append(start_pool(settings, "unused", KEY, build))
-        return self.started[-1]
+        return self.enter_context(running_pool(settings, "unused", KEY, partial(ScriptedEngine, **script)))
+
+    def engines(self, settings: Settings, **script: Any) -> Engines:
+        """Rollout actors for several pools."""
+        engines = start_engines(settings, "unused", partial(ScriptedEngine, **script))
+        self.callback(engines.close)
+        return engines
 
 
 @pytest.fixture
 def pools() -> Iterator[Pools]:
-    pools = Pools()
-    yield pools
-    for pool in pools.started:
-        pool.close()
+    with Pools() as pools:
+        yield pools
 
 
 def work(
@@ -230,7 +230,7 @@ def never_start() -> Engine:
 )
 def test_an_engine_that_does_not_start(build: Any, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
-        start_pool(settings(start_timeout_s=10 if build is never_start else 200), "unused", KEY, build)
+        start_engines(settings(start_timeout_s=10 if build is never_start else 200), "unused", build)
 
 
 def wait_for(condition: Any, limit_s: float = 20.0) -> None:
@@ -238,3 +238,44 @@ def wait_for(condition: Any, limit_s: float = 20.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.05)
+
+
+class Run:
+    """A run of its own process: opens a pool over shared actors and asks for what never comes."""
+
+    def __init__(self, engines: Engines) -> None:
+        self.pool = open_pool(engines, settings(), KEY)
+
+    def ask(self, pairs: list[int]) -> None:
+        self.pool.client().submit(0, 0, requests(0, 0, pairs), pairs)
+
+
+def desks(engines: Engines) -> list[str]:
+    found: list[str] = ray.get(engines.actors[0].desks.remote())
+    return found
+
+
+def test_runs_that_share_the_actors_get_what_each_gets_alone(pools: Pools) -> None:
+    engines = pools.engines(settings(actors=2), delay_seed=3)
+    shared = [open_pool(engines, settings(), KEY) for _ in range(3)]
+    with ThreadPoolExecutor(3) as threads:
+        found = list(threads.map(lambda pool, step: work(pool.client(), PAIRS, step), shared, (0, 1, 2)))
+    for step, (groups, outcomes) in enumerate(found):
+        alone, outcomes_alone = expected(step)
+        assert groups == alone and untimed(outcomes) == untimed(outcomes_alone)
+    for pool in shared:
+        pool.close()
+    wait_for(lambda: desks(engines) == [])
+
+
+def test_a_run_that_dies_is_forgotten_and_the_others_go_on(pools: Pools, tmp_path: Path) -> None:
+    engines = pools.engines(settings(), hang_on=frozenset({99, 98}), marks=tmp_path)
+    dying: Any = ray.remote(Run).options(num_cpus=0).remote(engines)
+    ray.get(dying.ask.remote([98, 99]))
+    wait_for(lambda: len(desks(engines)) == 1)
+    pool = open_pool(engines, settings(), KEY)
+    ray.kill(dying)
+    wait_for(lambda: len(list(tmp_path.glob("aborted-*"))) == 2, limit_s=60)
+    assert work(pool.client(), PAIRS, 0)[0] == expected(0)[0]
+    assert len(desks(engines)) == 1
+    pool.close()

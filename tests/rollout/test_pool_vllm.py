@@ -16,7 +16,7 @@ from saga_ray.rollout.engines.transformers import TransformersEngine
 from saga_ray.rollout.groups import Group
 from saga_ray.rollout.local import LocalRollouts
 from saga_ray.rollout.parity import parity
-from saga_ray.rollout.pool import Pool, start_pool
+from saga_ray.rollout.pool import Pool, running_pool
 from tests.tiny import TOKEN_WIDTH, TOKENS, TinySupervisor, tiny_supervisor
 
 GROUP, PAIRS = 8, 16
@@ -46,9 +46,8 @@ def supervisor(tmp_path_factory: pytest.TempPathFactory) -> TinySupervisor:
 
 @pytest.fixture(scope="module")
 def pool(session_ray: None, supervisor: TinySupervisor) -> Iterator[Pool]:
-    pool = start_pool(SETTINGS, supervisor.folder, supervisor.verdict_key)
-    yield pool
-    pool.close()
+    with running_pool(SETTINGS, supervisor.folder, supervisor.verdict_key) as pool:
+        yield pool
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +64,7 @@ def requests(supervisor: TinySupervisor, x_2PND: torch.Tensor, step: int) -> lis
             same=pair % 2 == 0,
             prompt=prompt,
             seeds=tuple(completion_seed(1, step, 0, pair, g) for g in range(GROUP)),
+            sampling=Sampling.of(SETTINGS.rollout),
             encoder_version=step,
         )
         for pair, prompt in enumerate(supervisor.engine_prompts(x_2PND[0], x_2PND[1], "attributes"))
@@ -121,8 +121,8 @@ def test_a_step_with_vllm_is_repeatable_and_like_one_with_the_reference(
     assert all(group.informative and group.encoder_version == 1 for group in groups)
     assert outcome.unparsable < outcome.completions / 4
 
-    sampling = Sampling.of(SETTINGS.rollout)
-    reference = LocalRollouts(TransformersEngine(supervisor, sampling, 9, 128), 1000, supervisor.verdict_key)
+    longest = SETTINGS.rollout.max_new_tokens
+    reference = LocalRollouts(TransformersEngine(supervisor, 9, longest, 128), 1000, supervisor.verdict_key)
     reference.submit(1, 0, requests(supervisor, x_2PND, 1), range(PAIRS))
     whole = reference.outcome(1, 0)
     client = pool.client(wanted=1000)

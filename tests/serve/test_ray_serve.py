@@ -79,7 +79,8 @@ def test_the_stock_openai_client_works_unchanged(url: str, model: Path, index: P
         assert 'saga_requests_total{endpoint="/v1/embeddings",status="200"} 2' in numbers
 
 
-@pytest.mark.parametrize("apart", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("apart", [False, True])
 def test_metrics_are_sums_over_the_replicas_whichever_is_asked(apart: bool, url: str, model: Path) -> None:
     replicas = "api" if apart else "model"
     deploy(model, apart=apart, **{f"{replicas}_replicas": 2, f"most_{replicas}_replicas": 2})

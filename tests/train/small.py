@@ -14,13 +14,15 @@ from tests.tiny import PIXELS
 CLASSES, PICTURES, SIDE = 24, 6, 32
 
 
-def make_pictures(folder: Path, classes: int = CLASSES, pictures: int = PICTURES) -> Path:
+def make_pictures(
+    folder: Path, classes: int = CLASSES, pictures: int = PICTURES, noise: float = 40.0
+) -> Path:
     """A folder a class; a class's pictures are its texture under noise."""
     rng = np.random.default_rng(0)
     for label in range(classes):
         texture = rng.integers(0, 256, (SIDE, SIDE, 3))
         for number in range(pictures):
-            noisy = (texture + rng.normal(0, 40, texture.shape)).clip(0, 255).astype(np.uint8)
+            noisy = (texture + rng.normal(0, noise, texture.shape)).clip(0, 255).astype(np.uint8)
             path = folder / f"class{label:02d}" / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(noisy).save(path)

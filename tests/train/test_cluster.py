@@ -75,7 +75,9 @@ def test_a_local_cluster_answers_at_once(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_ray_does_not_take_over_sigterm(monkeypatch: pytest.MonkeyPatch) -> None:
     """`ray.init` installs a handler that prints a stack trace; the command line has a better one."""
-    monkeypatch.setattr(cluster, "_start", lambda settings: signal.signal(signal.SIGTERM, lambda *_: None))
+    monkeypatch.setattr(
+        cluster, "_start", lambda settings, dashboard: signal.signal(signal.SIGTERM, lambda *_: None)
+    )
     monkeypatch.setattr(cluster, "ray", SimpleNamespace(is_initialized=lambda: False, shutdown=lambda: None))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)

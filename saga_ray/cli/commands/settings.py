@@ -6,6 +6,7 @@ examples:
   saga settings grpo.weight  one setting
   saga settings alignment    those of `saga supervisor train`
   saga settings serve        those of `saga serve`
+  saga settings sweep        those of `saga sweep`
 """
 
 from __future__ import annotations
@@ -34,8 +35,9 @@ def run(args: argparse.Namespace) -> int:
     from saga_ray.config.checking import unknown
     from saga_ray.config.help import sections, settings_help
     from saga_ray.config.serving import ServeSettings
+    from saga_ray.config.sweep import SweepSettings
 
-    others = {"alignment": AlignmentSettings, "serve": ServeSettings}
+    others = {"alignment": AlignmentSettings, "serve": ServeSettings, "sweep": SweepSettings}
     if args.prefix in others:
         for setting in settings_help(others[args.prefix]).values():
             _show(setting)

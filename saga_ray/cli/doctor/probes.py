@@ -94,7 +94,7 @@ def engine_parity(settings: Settings) -> Answer:
     from saga_ray.models import supervisors
     from saga_ray.models.replay import replay
     from saga_ray.rollout import engines
-    from saga_ray.rollout.engine import PairRequest
+    from saga_ray.rollout.engine import PairRequest, Sampling
     from saga_ray.rollout.groups import Completion, Group
     from saga_ray.rollout.parity import parity
     from saga_ray.train.teaching import completion_tensors
@@ -107,7 +107,9 @@ def engine_parity(settings: Settings) -> Answer:
         prompts = supervisor.engine_prompts(x_a_PND, x_b_PND, style)
         for pair, prompt in enumerate(prompts):
             seeds = tuple(range(rollout.group_size))
-            engine.submit(pair, PairRequest(0, 0, pair, pair % 2 == 0, prompt, seeds, encoder_version=0))
+            sampling = Sampling.of(rollout)
+            request = PairRequest(0, 0, pair, pair % 2 == 0, prompt, seeds, sampling, encoder_version=0)
+            engine.submit(pair, request)
         finished: dict[int, list[Completion]] = {}
         while not engine.idle:
             finished.update(engine.step())

@@ -86,6 +86,7 @@ PANELS = (
     ),
     Panel("Learning rate", "share of each part's highest rate", (Line("rate"),), between=(0, 1), noisy=False),
     Panel("Supervisor's verdicts", "accuracy on fixed held-out pairs", (Line("verdict_accuracy"),)),
+    Panel("Retrieval", "MAP@R over the validation classes", (Line("validation/map@r"),)),
 )
 
 

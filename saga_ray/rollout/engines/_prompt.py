@@ -7,16 +7,16 @@ import torch
 from torch import Tensor
 
 from saga_ray.errors import UserError
-from saga_ray.rollout.engine import PairRequest, Sampling
+from saga_ray.rollout.engine import PairRequest
 
 
 def checked_embeddings(
-    request: PairRequest, sampling: Sampling, hidden_size: int, longest_prompt: int
+    request: PairRequest, hidden_size: int, longest_prompt: int, longest_answer: int
 ) -> Tensor:
     """The request's prompt embeddings e_LH, known to fit the model.
 
     Raises:
-        UserError: they do not, or the seeds are not one a completion.
+        UserError: they do not, or the answer may become longer than the engine was started for.
     """
     embeds_LH = request.prompt.embeds_LH
     where = f"step {request.step}, round {request.round}, pair {request.pair}"
@@ -37,6 +37,9 @@ def checked_embeddings(
         raise UserError(f"{where}: prompt embeddings are {embeds_LH.dtype}, not floating point numbers")
     if not bool(torch.isfinite(embeds_LH).all()):
         raise UserError(f"{where}: prompt embeddings are not finite; the encoder has diverged")
-    if len(request.seeds) != sampling.group_size:
-        raise UserError(f"{where}: {len(request.seeds)} seeds for {sampling.group_size} completions")
+    if request.sampling.max_new_tokens > longest_answer:
+        raise UserError(
+            f"{where}: rollout.max_new_tokens={request.sampling.max_new_tokens}, the engine was started for "
+            f"{longest_answer}"
+        )
     return embeds_LH.detach()

@@ -28,7 +28,7 @@ def build(supervisor: Supervisor, settings: RolloutSettings, prompt_length: int)
     """On the GPU that the process was given, if any; else on the CPU."""
     device = torch.device("cuda" if settings.gpus_per_actor > 0 else "cpu")
     return TransformersEngine(
-        supervisor.to(device), Sampling.of(settings), prompt_length, settings.max_parallel_sequences
+        supervisor.to(device), prompt_length, settings.max_new_tokens, settings.max_parallel_sequences
     )
 
 
@@ -40,6 +40,7 @@ class _Running:
     place: int
     """In its group."""
     seed: int
+    sampling: Sampling
     uniforms: np.ndarray
     """One number in [0, 1) a token, drawn from the seed: the completion's only randomness."""
     token_ids: list[int] = field(default_factory=list)
@@ -47,7 +48,8 @@ class _Running:
 
 
 class TransformersEngine:
-    """Batches of prompts of one length: all prompts in one pass, then one token of every completion a step.
+    """Batches of prompts of one length, group size and sampling: all prompts in one pass, then one token of
+    every completion a step.
 
     A batch is filled from the waiting requests when the one before is done; finished completions leave it at
     once.
@@ -57,11 +59,11 @@ class TransformersEngine:
     version: str = transformers.__version__
 
     def __init__(
-        self, supervisor: Supervisor, sampling: Sampling, longest_prompt: int, max_parallel_sequences: int
+        self, supervisor: Supervisor, longest_prompt: int, longest_answer: int, max_parallel_sequences: int
     ) -> None:
-        self.supervisor, self.sampling = supervisor, sampling
-        self.longest_prompt = longest_prompt
-        self.max_parallel_groups = max(1, max_parallel_sequences // sampling.group_size)
+        self.supervisor = supervisor
+        self.longest_prompt, self.longest_answer = longest_prompt, longest_answer
+        self.max_parallel_sequences = max_parallel_sequences
         self._waiting: deque[tuple[int, PairRequest, Tensor]] = deque()
         self._running: list[_Running] = []
         self._groups: dict[int, list[Completion | None]] = {}
@@ -70,7 +72,7 @@ class TransformersEngine:
 
     def submit(self, ticket: int, request: PairRequest) -> None:
         embeds_LH = checked_embeddings(
-            request, self.sampling, self.supervisor.hidden_size, self.longest_prompt
+            request, self.supervisor.hidden_size, self.longest_prompt, self.longest_answer
         )
         self._waiting.append((ticket, request, embeds_LH))
 
@@ -105,18 +107,18 @@ class TransformersEngine:
         return finished
 
     def _read_prompts(self) -> None:
-        """Start a batch: waiting requests whose prompts are as long as the first one's."""
-        length = len(self._waiting[0][2])
-        batch = [waiting for waiting in self._waiting if len(waiting[2]) == length][
-            : self.max_parallel_groups
-        ]
+        """Start a batch: waiting requests that are like the first one."""
+        kind = _kind(self._waiting[0])
+        _, group_size, sampling = kind
+        most = max(1, self.max_parallel_sequences // group_size)
+        batch = [waiting for waiting in self._waiting if _kind(waiting) == kind][:most]
         taken = {ticket for ticket, _, _ in batch}
         self._waiting = deque(waiting for waiting in self._waiting if waiting[0] not in taken)
         for ticket, request, _ in batch:
             self._groups[ticket] = [None] * len(request.seeds)
             for place, seed in enumerate(request.seeds):
-                uniforms = np.random.default_rng(seed).random(self.sampling.max_new_tokens)
-                self._running.append(_Running(ticket, place, seed, uniforms))
+                uniforms = np.random.default_rng(seed).random(sampling.max_new_tokens)
+                self._running.append(_Running(ticket, place, seed, sampling, uniforms))
         model = self.supervisor.language_model
         embeds_PLH = torch.stack([embeds_LH for _, _, embeds_LH in batch]).to(model.device, model.dtype)
         outputs = model(
@@ -126,8 +128,8 @@ class TransformersEngine:
             logits_to_keep=1,
         )
         self._cache = outputs.past_key_values
-        self._cache.batch_repeat_interleave(self.sampling.group_size)
-        self._logits_BV = outputs.logits[:, -1].repeat_interleave(self.sampling.group_size, dim=0)
+        self._cache.batch_repeat_interleave(group_size)
+        self._logits_BV = outputs.logits[:, -1].repeat_interleave(group_size, dim=0)
 
     def _read_tokens(self) -> None:
         """The running completions' last tokens go through the model."""
@@ -141,13 +143,12 @@ class TransformersEngine:
     def _choose(self) -> tuple[Tensor, Tensor]:
         """Every running completion's next token and the model's own log p of it."""
         logits_BV = self._logits_BV.float()
-        if self.sampling.temperature == 0:
+        sampling = self._running[0].sampling
+        if sampling.temperature == 0:
             tokens_B = logits_BV.argmax(-1)
         else:
             uniform_B = torch.tensor([running.uniforms[len(running.token_ids)] for running in self._running])
-            tokens_B = sample(
-                logits_BV, uniform_B.to(logits_BV.device), self.sampling.temperature, self.sampling.top_p
-            )
+            tokens_B = sample(logits_BV, uniform_B.to(logits_BV.device), sampling.temperature, sampling.top_p)
         logprobs_B = logits_BV.log_softmax(-1).gather(1, tokens_B[:, None])[:, 0]
         return tokens_B, logprobs_B
 
@@ -157,7 +158,7 @@ class TransformersEngine:
         unfinished: list[int] = []
         for index, running in enumerate(self._running):
             stopped = running.token_ids[-1] == self.supervisor.eos_token_id
-            if not stopped and len(running.token_ids) < self.sampling.max_new_tokens:
+            if not stopped and len(running.token_ids) < running.sampling.max_new_tokens:
                 unfinished.append(index)
                 continue
             group = self._groups[running.ticket]
@@ -182,6 +183,12 @@ class TransformersEngine:
             self._logits_BV = self._logits_BV[rows]
         else:
             self._cache = DynamicCache()
+
+
+def _kind(waiting: tuple[int, PairRequest, Tensor]) -> tuple[int, int, Sampling]:
+    """What the requests of a batch have in common: prompt length, group size, sampling."""
+    _, request, embeds_LH = waiting
+    return len(embeds_LH), len(request.seeds), request.sampling
 
 
 def sample(logits_BV: Tensor, uniform_B: Tensor, temperature: float, top_p: float) -> Tensor:

@@ -78,7 +78,6 @@ class VllmEngine:
         prepare_environment()
         try:
             import vllm
-            from vllm.exceptions import VLLMValidationError
             from vllm.platforms import current_platform
             from vllm.v1.engine.llm_engine import LLMEngine
         except ImportError as error:
@@ -87,21 +86,16 @@ class VllmEngine:
                 "or set rollout.engine=transformers"
             ) from error
         self.version: str = vllm.__version__
-        self.sampling = Sampling.of(settings)
         self.prompt_length, self.hidden_size = prompt_length, hidden_size
+        self.max_new_tokens = settings.max_new_tokens
         self.eos_token_id, self.dtype, self.decode = eos_token_id, dtype, decode
-        try:
-            _parameters(self.sampling, seed=0, eos_token_id=eos_token_id)
-        except VLLMValidationError as error:
-            raise UserError(
-                f"vLLM does not sample as rollout.temperature and its neighbours ask: {error}"
-            ) from error
+        _parameters(Sampling.of(settings), seed=0, eos_token_id=eos_token_id)  # is it offered?
         arguments = vllm.EngineArgs(
             model=str(language_model),
             skip_tokenizer_init=True,  # prompts are embeddings, answers are decoded by the supervisor
             generation_config="vllm",  # not the model folder's defaults and stop tokens
             dtype=str(dtype).removeprefix("torch."),
-            max_model_len=prompt_length + self.sampling.max_new_tokens,
+            max_model_len=prompt_length + self.max_new_tokens,
             max_num_seqs=settings.max_parallel_sequences,
             enable_prompt_embeds=True,
             enable_prefix_caching=True,
@@ -119,12 +113,12 @@ class VllmEngine:
     def submit(self, ticket: int, request: PairRequest) -> None:
         from vllm.inputs import embeds_input
 
-        embeds_LH = checked_embeddings(request, self.sampling, self.hidden_size, self.prompt_length)
+        embeds_LH = checked_embeddings(request, self.hidden_size, self.prompt_length, self.max_new_tokens)
         prompt = embeds_input(embeds_LH.to(self.dtype))
+        parameters = [_parameters(request.sampling, seed, self.eos_token_id) for seed in request.seeds]
         self._groups[ticket] = (request, [None] * len(request.seeds))
-        for place, seed in enumerate(request.seeds):
-            parameters = _parameters(self.sampling, seed, self.eos_token_id)
-            self._engine.add_request(_name(ticket, place), prompt, parameters)
+        for place, of_completion in enumerate(parameters):
+            self._engine.add_request(_name(ticket, place), prompt, of_completion)
 
     @property
     def idle(self) -> bool:
@@ -166,20 +160,27 @@ class VllmEngine:
 
 
 def _parameters(sampling: Sampling, seed: int, eos_token_id: int) -> Any:
+    """Raises UserError for what vLLM does not offer."""
     from vllm import SamplingParams
+    from vllm.exceptions import VLLMValidationError
     from vllm.sampling_params import RequestOutputKind
 
-    return SamplingParams(
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        max_tokens=sampling.max_new_tokens,
-        seed=seed,
-        stop_token_ids=[eos_token_id],
-        logprobs=0,  # of the chosen token alone; raw (before temperature and top-p) is vLLM's default
-        flat_logprobs=True,
-        detokenize=False,
-        output_kind=RequestOutputKind.FINAL_ONLY,
-    )
+    try:
+        return SamplingParams(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_tokens=sampling.max_new_tokens,
+            seed=seed,
+            stop_token_ids=[eos_token_id],
+            logprobs=0,  # of the chosen token alone; raw (before temperature and top-p) is vLLM's default
+            flat_logprobs=True,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+    except VLLMValidationError as error:
+        raise UserError(
+            f"vLLM does not sample as rollout.temperature and its neighbours ask: {error}"
+        ) from error
 
 
 def _name(ticket: int, place: int) -> str:

@@ -7,46 +7,40 @@ training worker 1 ──submit──▶    │      ◀──finished groups─�
         └── accepted groups of its own pairs, in plan order ──┘
 ```
 The collector decides (`collector.py`), the actors generate (`actor.py`), a client asks (`client.py`). Prompts
-go from worker to actor through the object store; the collector sees answers only.
+go from worker to actor through the object store; the collector sees answers only. The runs of a sweep share
+the actors, and each has a collector of its own.
 """
 
 from __future__ import annotations
 
 import itertools
-import logging
-import time
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from saga_ray.config.settings import RolloutSettings, Settings
-from saga_ray.errors import UserError
+from saga_ray.config.settings import Settings
 from saga_ray.rollout.engine import Engine, PairRequest
 from saga_ray.rollout.groups import Group
-from saga_ray.rollout.pool.actor import EngineActor
 from saga_ray.rollout.pool.client import PoolClient
 from saga_ray.rollout.pool.collector import Collector, Limits, PoolStats
+from saga_ray.rollout.pool.engines import Engines, start_engines
 
-__all__ = ["Pool", "PoolClient", "PoolStats", "start_pool"]
+__all__ = ["Engines", "Pool", "PoolClient", "PoolStats", "open_pool", "running_pool", "start_engines"]
 
-log = logging.getLogger(__name__)
-
-SAY_EVERY_S = 30.0
+TELL_S = 30.0
 
 
 class Pool:
-    """Running rollout actors; `start_pool` makes one."""
+    """What one run has of rollout actors; `open_pool` makes one."""
 
-    def __init__(
-        self, collector: Any, actors: list[Any], wanted: int, engine_name: str, engine_version: str
-    ) -> None:
-        self.engine_name, self.engine_version = engine_name, engine_version
-        self._collector, self._actors, self._wanted = collector, actors, wanted
+    def __init__(self, collector: Any, engines: Engines, wanted: int) -> None:
+        self.engine_name, self.engine_version = engines.name, engines.version
+        self._collector, self._wanted = collector, wanted
         self._sessions = itertools.count()
 
     def client(self, wanted: int | None = None) -> PoolClient:
@@ -68,136 +62,62 @@ class Pool:
 
     def stats(self) -> PoolStats:
         """Restarts, groups asked again and cancelled since the start."""
-        stats: PoolStats = ray.get(self._collector.stats.remote(), timeout=SAY_EVERY_S)
+        stats: PoolStats = ray.get(self._collector.stats.remote(), timeout=TELL_S)
         return stats
 
     def close(self) -> None:
-        """End all actors at once."""
-        for actor in [self._collector, *self._actors]:
-            ray.kill(actor)
+        """Leave the rollout actors to others."""
+        with suppress(RayActorError, GetTimeoutError):
+            ray.get(self._collector.leave.remote(), timeout=TELL_S)
+        ray.kill(self._collector)
 
 
-def start_pool(
+@contextmanager
+def running_pool(
     settings: Settings,
     supervisor_folder: str | Path,
     verdict_key: str,
     build: Callable[[], Engine] | None = None,
-) -> Pool:
-    """Start `rollout.actors` actors with an engine each and wait until all are ready.
+) -> Iterator[Pool]:
+    """A pool with rollout actors of its own for the duration of the block; see `start_engines`."""
+    collector = _collector(settings, verdict_key)  # its process starts beside the actors'
+    try:
+        engines = start_engines(settings, supervisor_folder, build)
+    except BaseException:
+        ray.kill(collector)
+        raise
+    try:
+        pool = _attach(collector, engines, settings)
+        try:
+            yield pool
+        finally:
+            pool.close()
+    finally:
+        engines.close()
 
-    Ray must be initialised. ``build`` makes the engine inside an actor; unless given, it is `rollout.engine`
-    on the supervisor.
 
-    Raises:
-        UserError: the cluster has too few free CPUs, GPUs or custom resources, or an engine does not start;
-        says which and why.
+def open_pool(engines: Engines, settings: Settings, verdict_key: str) -> Pool:
+    """A pool over rollout actors that are up. It ends with the process that opens it, and the actors then
+    forget what it asked for.
     """
-    rollout = settings.rollout
-    if build is None:
-        build = partial(_build_engine, settings, supervisor_folder)
-    _wait_for_room(rollout, settings.ray.wait_for_resources_s)
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    return _attach(_collector(settings, verdict_key), engines, settings)
+
+
+def _collector(settings: Settings, verdict_key: str) -> Any:
     limits = Limits(
-        rollout.group_timeout_s,
-        rollout.group_retries,
-        rollout.start_timeout_s,
+        settings.rollout.group_timeout_s,
+        settings.rollout.group_retries,
+        settings.rollout.start_timeout_s,
         settings.train.collective_timeout_s,
     )
-    collector: Any = (
-        ray.remote(Collector).options(num_cpus=0, scheduling_strategy=here).remote(verdict_key, limits)
-    )
-    # Threads that wait actively for one another stall where cores are shared: 8 s in place of 0.4 s a round.
-    threads = {"OMP_NUM_THREADS": str(rollout.threads_per_actor), "OMP_WAIT_POLICY": "PASSIVE"}
-    actors: list[Any] = [
-        ray.remote(EngineActor)
-        .options(
-            num_cpus=rollout.cpus_per_actor,
-            num_gpus=rollout.gpus_per_actor,
-            resources=dict(rollout.resources),
-            max_restarts=-1,  # what keeps killing actors ends the run through rollout.group_retries
-            max_concurrency=8,
-            runtime_env={"env_vars": threads},
-        )
-        .remote(index, build)
-        for index in range(rollout.actors)
-    ]
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    return ray.remote(Collector).options(num_cpus=0, scheduling_strategy=here).remote(verdict_key, limits)
+
+
+def _attach(collector: Any, engines: Engines, settings: Settings) -> Pool:
     try:
-        name, version = _wait_until_ready(actors, rollout)
-        ray.get(collector.attach.remote(actors), timeout=rollout.start_timeout_s)
+        ray.get(collector.attach.remote(engines.actors), timeout=settings.rollout.start_timeout_s)
     except BaseException:
-        for actor in [collector, *actors]:
-            ray.kill(actor)
+        ray.kill(collector)
         raise
-    return Pool(collector, actors, settings.grpo.informative_pairs, name, version)
-
-
-def _build_engine(settings: Settings, supervisor_folder: str | Path) -> Engine:
-    # Imported in the rollout actor alone: the collector, which loads this module too, needs no torch.
-    import torch
-
-    from saga_ray.rollout import engines
-
-    torch.set_num_threads(settings.rollout.threads_per_actor)
-    supervisor, rollout = settings.supervisor, settings.rollout
-    return engines.build(rollout.engine, supervisor_folder, rollout, supervisor.precision, supervisor.prompt)
-
-
-def _needed(rollout: RolloutSettings) -> dict[str, float]:
-    needed = {"CPU": rollout.cpus_per_actor, "GPU": rollout.gpus_per_actor, **rollout.resources}
-    return {name: rollout.actors * amount for name, amount in needed.items() if amount > 0}
-
-
-def _wait_for_room(rollout: RolloutSettings, limit_s: float) -> None:
-    """Wait until the cluster has free what the actors ask for; what it does not even have in total is refused
-    at once."""
-    needed = _needed(rollout)
-    deadline = time.monotonic() + limit_s
-    while True:
-        total, free = ray.cluster_resources(), ray.available_resources()  # type: ignore[no-untyped-call]
-        never = any(total.get(name, 0.0) < amount for name, amount in needed.items())
-        if not never and all(free.get(name, 0.0) >= amount for name, amount in needed.items()):
-            return
-        if never or time.monotonic() > deadline:
-            waited = "" if never else f" after ray.wait_for_resources_s={limit_s:g} s"
-            amounts = ", ".join(
-                f"{amount:g} {name} ({total.get(name, 0.0):g} in the cluster, {free.get(name, 0.0):g} free)"
-                for name, amount in needed.items()
-            )
-            raise UserError(
-                f"no room for {rollout.actors} rollout actors{waited}: they need {amounts}; "
-                "start Ray with more (ray.local_cpus), add nodes, or lower rollout.actors, "
-                "rollout.cpus_per_actor or train.workers"
-            )
-        time.sleep(0.5)
-
-
-def _wait_until_ready(actors: list[Any], rollout: RolloutSettings) -> tuple[str, str]:
-    """The engines' name and version, once every actor has one."""
-    waiting = {actor.about.remote(): index for index, actor in enumerate(actors)}
-    deadline = time.monotonic() + rollout.start_timeout_s
-    about: tuple[str, str] = ("", "")
-    while waiting:
-        ready, _ = ray.wait(list(waiting), timeout=min(SAY_EVERY_S, max(0.0, deadline - time.monotonic())))
-        for reference in ready:
-            index = waiting.pop(reference)
-            try:
-                about = ray.get(reference)
-            except RayTaskError as error:
-                raise error.cause if isinstance(error.cause, UserError) else error from None
-            except RayActorError as error:
-                raise UserError(f"rollout actor {index} did not start its engine: {error}") from error
-        if ready or not waiting:
-            continue
-        numbers = f"{sorted(waiting.values())} of {len(actors)}; free: {_free()}"
-        if time.monotonic() >= deadline:
-            raise UserError(
-                f"rollout actors did not start within rollout.start_timeout_s={rollout.start_timeout_s:g} s: "
-                f"still waiting for {numbers}"
-            )
-        log.warning("waiting for rollout actors to load their engine: %s", numbers)
-    return about
-
-
-def _free() -> str:
-    free = ray.available_resources()  # type: ignore[no-untyped-call]
-    return ", ".join(f"{free[name]:g} {name}" for name in ("CPU", "GPU") if name in free) or "nothing"
+    return Pool(collector, engines, settings.grpo.informative_pairs)

@@ -1,4 +1,4 @@
-"""A rollout actor: one engine in a Ray actor, driven by a thread, that tells the collector what it has
+"""A rollout actor: one engine in a Ray actor, driven by a thread, that tells each run's collector what it has
 finished."""
 
 from __future__ import annotations
@@ -6,25 +6,42 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
+from ray.exceptions import GetTimeoutError, RayActorError
 
 from saga_ray.errors import UserError
 from saga_ray.rollout.engine import Engine, Finished, PairRequest
 from saga_ray.rollout.loop import EngineLoop
 
 TELL_TIMEOUT_S = 10.0
+LOOK_EVERY_S = 5.0
+"""Between two looks whether a run's collector lives: what a dead run asked for is cancelled after this."""
+
+
+@dataclass(frozen=True)
+class _Desk:
+    """Where a run's collector is told."""
+
+    collector: Any
+    left: threading.Event = field(default_factory=threading.Event)
 
 
 class EngineActor:
     """Restarts as a whole when its engine fails: a process whose engine has died is of no use, and half-dead
-    GPUs hide in it."""
+    GPUs hide in it.
 
-    def __init__(self, index: int, build: Callable[[], Engine]) -> None:
+    Runs may share it: each run's collector opens a desk, named by itself.
+    """
+
+    def __init__(self, index: int, most: int, build: Callable[[], Engine]) -> None:
+        """`most`: completions at the same time."""
         self.index = index
-        self.collector: Any = None
-        self._collector_known = threading.Event()
+        self._desks: dict[str, _Desk] = {}
+        self._left: set[str] = set()
+        self._opened = threading.Condition()
         self._refusal: UserError | None = None
         try:
             engine = build()
@@ -32,7 +49,7 @@ class EngineActor:
             self._refusal = error  # raised by `about`: out of a constructor it would come wrapped by Ray
             return
         self.name, self.version = engine.name, engine.version
-        self.loop = EngineLoop(engine, self._deliver, self._refuse, self._died)
+        self.loop = EngineLoop(engine, most, self._deliver, self._refuse, self._died)
 
     def about(self) -> tuple[str, str]:
         """The engine's name and version; answers once the engine is ready."""
@@ -40,29 +57,65 @@ class EngineActor:
             raise self._refusal
         return self.name, self.version
 
-    def submit(self, tickets: list[int], *requests: PairRequest) -> None:
-        self.loop.submit(tickets, requests)
+    def submit(self, desk: str, tickets: list[int], *requests: PairRequest) -> None:
+        self.loop.submit(desk, tickets, requests)
 
-    def abort(self, tickets: list[int]) -> None:
-        self.loop.abort(tickets)
+    def abort(self, desk: str, tickets: list[int]) -> None:
+        self.loop.abort(desk, tickets)
 
-    def serve(self, collector: Any) -> None:
-        """Report to a collector; never returns, so who waits for it learns at once of the actor's death."""
-        self.collector = collector
-        self._collector_known.set()
-        threading.Event().wait()
+    def serve(self, desk: str, collector: Any) -> None:
+        """Report to a collector until its desk is left or it dies; who waits for this learns at once of the
+        actor's own death."""
+        opened = _Desk(collector)
+        with self._opened:
+            self._desks[desk] = opened
+            self._opened.notify_all()
+        while not opened.left.wait(LOOK_EVERY_S):
+            if not _alive(collector):
+                self.leave(desk)
 
-    def _deliver(self, finished: list[Finished]) -> None:
-        self._collector_known.wait()
-        self.collector.deliver.remote(self.index, finished)
+    def leave(self, desk: str) -> None:
+        """The run is over: forget what it asked for."""
+        self.loop.leave(desk)
+        with self._opened:
+            closed = self._desks.pop(desk, None)
+            self._left.add(desk)
+        if closed is not None:
+            closed.left.set()
 
-    def _refuse(self, ticket: int, sentence: str) -> None:
-        self._collector_known.wait()
-        self.collector.refuse.remote(ticket, sentence)
+    def desks(self) -> list[str]:
+        """Of the runs that this actor works for."""
+        return list(self._desks)
+
+    def _deliver(self, name: str, finished: list[Finished]) -> None:
+        desk = self._desk(name)
+        if desk is not None:
+            desk.collector.deliver.remote(self.index, finished)
+
+    def _refuse(self, name: str, ticket: int, sentence: str) -> None:
+        desk = self._desk(name)
+        if desk is not None:
+            desk.collector.refuse.remote(ticket, sentence)
+
+    def _desk(self, name: str) -> _Desk | None:
+        """Requests may be here before the call that opens their desk; none where it was left."""
+        with self._opened:
+            self._opened.wait_for(lambda: name in self._desks or name in self._left)
+            return self._desks.get(name)
 
     def _died(self, trace: str) -> None:
-        self._collector_known.wait()
+        told = [desk.collector.last_words.remote(self.index, trace) for desk in self._desks.values()]
         try:
-            ray.get(self.collector.last_words.remote(self.index, trace), timeout=TELL_TIMEOUT_S)
+            ray.wait(told, num_returns=len(told), timeout=TELL_TIMEOUT_S)
         finally:
             os._exit(1)
+
+
+def _alive(collector: Any) -> bool:
+    try:
+        ray.get(collector.__ray_ready__.remote(), timeout=TELL_TIMEOUT_S)
+    except RayActorError:
+        return False
+    except GetTimeoutError:
+        return True  # busy
+    return True

@@ -82,6 +82,8 @@ class Collector:
         self.verdict_key, self.limits = verdict_key, limits
         self.stats_ = PoolStats()
         self._actors: list[Any] = []
+        self._desk = ""
+        """This collector's name with the actors, which may work for others too."""
         self._up: set[int] = set()
         self._last_words: dict[int, str] = {}
         self._tickets = itertools.count(1)
@@ -102,6 +104,7 @@ class Collector:
     async def attach(self, actors: list[Any]) -> None:
         """The rollout actors, once they are ready."""
         self._actors = actors
+        self._desk = ray.get_runtime_context().get_actor_id() or ""
         self._up = set(range(len(actors)))
         for index in range(len(actors)):
             self._start(self._watch_actor(index))
@@ -109,6 +112,12 @@ class Collector:
 
     async def stats(self) -> PoolStats:
         return self.stats_
+
+    async def leave(self) -> None:
+        """The run is over: the actors go on without it."""
+        self._cancel(list(self._outstanding))
+        for actor in self._up:
+            self._actors[actor].leave.remote(self._desk)
 
     # For the training workers
 
@@ -229,7 +238,7 @@ class Collector:
 
     async def _send(self, actor: int, tickets: list[int], requests: list[Any]) -> None:
         try:
-            await self._actors[actor].submit.remote(tickets, *requests)
+            await self._actors[actor].submit.remote(self._desk, tickets, *requests)
         except RayActorError:
             pass  # whoever watches the actor asks again
         except RayError as error:  # a prompt could not be fetched: its worker is gone
@@ -258,7 +267,7 @@ class Collector:
                 by_actor.setdefault(asking.actor, []).append(ticket)
         for actor, cancelled in by_actor.items():
             self.stats_.cancelled += len(cancelled)
-            self._actors[actor].abort.remote(cancelled)
+            self._actors[actor].abort.remote(self._desk, cancelled)
 
     # Watching
 
@@ -267,7 +276,8 @@ class Collector:
         me = ray.get_runtime_context().current_actor
         while True:
             try:
-                await self._actors[actor].serve.remote(me)
+                await self._actors[actor].serve.remote(self._desk, me)
+                return  # the run is over
             except RayActorError as error:
                 why = f"the actor died: {self._last_words.pop(actor, str(error)).strip()}"
             self._up.discard(actor)

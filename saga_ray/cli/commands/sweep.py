@@ -1,0 +1,82 @@
+"""Search settings: many runs of a preset with other values, compared over the validation classes.
+
+examples:
+  saga sweep grpo_weight                              a space that ships, see tune_spaces/
+  saga sweep spaces/mine.toml --set trials=20         your own
+  saga sweep loss_weights --resume SWEEP              go on after an interruption
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+
+ORDER = 3
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("space", metavar="SPACE_OR_TOML", help="a space's name, or a TOML file of one")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="a=c",
+        help="change one setting of the sweep, as often as needed; `saga settings sweep` lists them",
+    )
+    parser.add_argument("--resume", metavar="SWEEP", type=Path, help="the folder of a sweep to go on with")
+    parser.add_argument("--output", metavar="DIR", type=Path, help="the sweep's folder; must be new or empty")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="only print the sweep's settings and the first trials' values"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Search; prints the winner, then where to look."""
+    from saga_ray.config.home import new_run_folder, output_home
+    from saga_ray.config.presets import to_toml
+    from saga_ray.config.sweep import resolve_sweep, trial_settings
+    from saga_ray.errors import UserError
+
+    settings = resolve_sweep(args.space, args.set)
+    if args.dry_run:
+        from saga_ray.tune.points import points
+
+        print(to_toml(settings))
+        if settings.searcher != "optuna":
+            for number, values in enumerate(points(settings), 1):
+                print(f"trial {number}: {values}")
+        return 0
+    if args.resume and args.output:
+        raise UserError("--resume names the sweep's folder already; leave --output out")
+    output = (args.resume or args.output or new_run_folder(settings.name)).expanduser().absolute()
+
+    from saga_ray.tracking.mlflow import how_to_open, store_uri
+    from saga_ray.tune.sweep import WINNER, sweep
+
+    result = sweep(settings, output, resume=args.resume is not None)
+    if result.interrupted:
+        again = shlex.join(["saga", "sweep", args.space, *_changes(args.set), "--resume", str(output)])
+        raise KeyboardInterrupt(f"interrupted; to go on: {again}")
+    failed = [trial for trial in result.trials if trial.status == "failed"]
+    for trial in failed:
+        print(f"trial {trial.id} failed: {(trial.error or '').splitlines()[-1]}")
+    if result.best is None:
+        raise UserError(f"no trial has finished; {output / 'result.json'} says what became of each")
+    best = result.trial(result.best)
+    print(f"winner   trial {best.id}: {settings.metric} {best.value:.2%} over the validation classes")
+    for name, value in best.values.items():
+        print(f"         {name} = {value}")
+    for id, measured in result.test.items():
+        print(f"test     trial {id}: R@1 {measured['recall@1']:.2%}, MAP@R {measured['map@r']:.2%}")
+    base = trial_settings(settings, best.values)
+    print(f"model    {result.registered}")
+    print(f"MLflow   {how_to_open(store_uri(base, output_home(output)))}")
+    print(f"report   {output / 'report' / 'index.html'}")
+    print(f"preset   {output / WINNER}")
+    return 0
+
+
+def _changes(changes: list[str]) -> list[str]:
+    return [word for change in changes for word in ("--set", change)]

@@ -1,0 +1,245 @@
+"""A sweep: a base preset, what is searched in it, how, and how much. Its files are ``tune_spaces/*.toml``.
+
+Any setting of a run can be searched by its dotted name, but for those that the trials of a sweep share.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import Field, model_validator
+
+from saga_ray.config.checking import check, check_as
+from saga_ray.config.names import nearest, shipped
+from saga_ray.config.overrides import apply, place, setting_named
+from saga_ray.config.presets import read_preset
+from saga_ray.config.settings import ARM_NAMES, Count, Section, Settings
+from saga_ray.errors import UserError
+
+SHARED = (
+    "name",
+    "arms",
+    "supervisor.path",
+    "supervisor.precision",
+    "rollout.engine",
+    "rollout.actors",
+    "rollout.cpus_per_actor",
+    "rollout.gpus_per_actor",
+    "rollout.threads_per_actor",
+    "rollout.resources",
+    "rollout.memory_share",
+    "rollout.kv_cache_gib",
+    "rollout.max_parallel_sequences",
+    "evaluation.part",
+    "evaluation.validate_every",
+    "tracking.",
+    "ray.",
+)
+"""Settings, and beginnings of their names, that are the same for all trials of a sweep."""
+
+
+class Parameter(Section):
+    """What is searched has this in common."""
+
+    when: dict[str, Any] = Field(
+        default_factory=dict,
+        description="searched only where these other searched settings have these values",
+    )
+
+
+class Choice(Parameter):
+    """One of several values."""
+
+    kind: Literal["choice"]
+    values: Annotated[list[Any], Field(min_length=1)]
+
+
+class Range(Parameter):
+    """A number between two, even, even in its logarithm, or whole."""
+
+    kind: Literal["uniform", "log-uniform", "integer"]
+    low: float
+    high: float
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Range:
+        if not self.low < self.high:
+            raise ValueError(f"low={self.low:g} must be below high={self.high:g}")
+        if self.kind == "log-uniform" and self.low <= 0:
+            raise ValueError("low must be above 0 for a log-uniform parameter")
+        if self.kind == "integer" and (self.low % 1 or self.high % 1):
+            raise ValueError("low and high of an integer parameter must be whole numbers")
+        return self
+
+
+AnyParameter: TypeAlias = Annotated[Choice | Range, Field(discriminator="kind")]
+Values: TypeAlias = dict[str, Any]
+"""A trial's searched settings: dotted name -> value."""
+
+
+class SweepSettings(Section):
+    """One sweep."""
+
+    name: str = Field("sweep", description="name of the sweep, of its folder and of its MLflow run")
+    preset: str = Field("furniture", description="the preset, or settings file, that is searched around")
+    set: dict[str, Any] = Field(
+        default_factory=dict, description="settings that differ from the preset in all trials, by dotted name"
+    )
+    arm: str = Field("saga", description="what is trained: " + ", ".join(ARM_NAMES[1:]))
+    parameters: dict[str, AnyParameter] = Field(
+        default_factory=dict,
+        description="dotted name of a setting -> kind (choice, uniform, log-uniform, integer) and its values "
+        "or low and high",
+    )
+    metric: Literal["map@r", "recall@1"] = Field(
+        "map@r", description="what decides, over the validation classes"
+    )
+    mode: Literal["max", "min"] = Field("max", description="whether more of it is better")
+    searcher: Literal["random", "grid", "optuna"] = Field(
+        "optuna",
+        description="`optuna`: its TPE, which learns from trials that have ended; `random`; `grid`: every "
+        "combination of choices",
+    )
+    trials: Count = Field(8, description="trials in all; a grid has as many as it has points")
+    repeats: Count = Field(1, description="trials of each point of a grid, with seeds from the run's on")
+    scheduler: Literal["none", "asha", "pbt"] = Field(
+        "none",
+        description="`asha` stops trials that are behind others at the same step; `pbt` lets them go on from "
+        "a better one's weights, with its settings changed a little",
+    )
+    validate_every: Count = Field(20, description="steps between two looks at the validation classes")
+    grace_steps: Count = Field(20, description="ASHA stops no trial before this step")
+    reduction: Annotated[float, Field(gt=1)] = Field(
+        2.0, description="ASHA lets one trial in so many go on at each rung"
+    )
+    perturb_every: Count = Field(20, description="steps between two exchanges of PBT")
+    concurrency: Count = Field(1, description="trials at the same time")
+    minutes: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="no trial starts after this long, and those under way are stopped; none: no limit"
+    )
+    retries: Annotated[int, Field(ge=0)] = Field(1, description="times that a failed trial goes on")
+    runners_up: Annotated[int, Field(ge=0)] = Field(
+        1, description="trials after the best that are scored on the test classes too"
+    )
+    seed: int = Field(1, description="seed of the search")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> SweepSettings:
+        if not self.parameters:
+            raise ValueError("parameters: there is nothing to search")
+        if self.arm not in ARM_NAMES[1:]:
+            raise ValueError(f"arm: {self.arm!r} is not an arm; choose from {', '.join(ARM_NAMES[1:])}")
+        ranges = [name for name, each in self.parameters.items() if isinstance(each, Range)]
+        if self.searcher == "grid" and ranges:
+            raise ValueError(f"searcher: a grid takes choices alone, and {ranges[0]} is a range")
+        if self.searcher != "grid" and self.repeats > 1:
+            raise ValueError("repeats: only a grid's points are repeated")
+        if self.scheduler == "pbt" and self.concurrency < self.trials:
+            raise ValueError(
+                f"scheduler: pbt compares trials that run at the same time: set concurrency={self.trials}"
+            )
+        for name, parameter in self.parameters.items():
+            for other in parameter.when:
+                if other not in self.parameters or other == name:
+                    raise ValueError(f"parameters: {name} depends on {other!r}, which is not searched")
+            if self.scheduler == "pbt" and (parameter.when or isinstance(parameter, Choice)):
+                raise ValueError(
+                    f"scheduler: pbt changes numbers while it trains; {name} is a choice or depends on others"
+                )
+        return self
+
+
+def space_names() -> list[str]:
+    """The spaces that ship."""
+    return sorted(path.stem for path in _folder().glob("*.toml"))
+
+
+def resolve_sweep(name_or_path: str, overrides: Sequence[str] = ()) -> SweepSettings:
+    """A sweep from its file, then the overrides; every setting that it names is checked. Raises UserError."""
+    path = _find(name_or_path)
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not TOML: {error}") from error
+    origins = {apply(values, override, SweepSettings): f"--set {override}" for override in overrides}
+    sweep = check_as(SweepSettings, values, str(path), origins)
+    for name in (*sweep.set, *sweep.parameters):
+        setting_named(name, str(path))
+        if any(name == shared or (shared.endswith(".") and name.startswith(shared)) for shared in SHARED):
+            raise UserError(f"{name} in {path} is the same for all trials of a sweep: set it in the preset")
+    for values_of_trial in corners(sweep):
+        trial_settings(sweep, values_of_trial, origin=str(path))
+    return sweep
+
+
+def trial_settings(sweep: SweepSettings, values: Mapping[str, Any], *, origin: str = "the sweep") -> Settings:
+    """The settings of a trial with these values: one arm, scored on the validation classes. Raises
+    UserError.
+    """
+    own = {
+        "arms": [sweep.arm],
+        "evaluation.part": "validation",
+        "evaluation.validate_every": sweep.validate_every,
+        "train.checkpoint_every": sweep.validate_every,
+        "tracking.system_metrics": False,
+    }
+    return _placed(sweep, {**sweep.set, **own, **values}, origin)
+
+
+def preset_settings(sweep: SweepSettings, values: Mapping[str, Any]) -> Settings:
+    """The preset with what the sweep sets and a trial's values: what `saga train` takes as it is."""
+    return _placed(sweep, {**sweep.set, **values, "name": sweep.name}, "the sweep")
+
+
+def _placed(sweep: SweepSettings, values: Mapping[str, Any], origin: str) -> Settings:
+    nested, path = read_preset(sweep.preset)
+    for name, value in values.items():
+        place(nested, name, value, origin)
+    return check(nested, str(path), dict.fromkeys(values, origin))
+
+
+def corners(sweep: SweepSettings) -> list[Values]:
+    """Values at every parameter's ends, the others at their first, so that what no trial could run with is
+    known before any has started.
+    """
+
+    def ends(parameter: Choice | Range) -> list[Any]:
+        if isinstance(parameter, Choice):
+            return parameter.values
+        low, high = parameter.low, parameter.high
+        return [int(low), int(high)] if parameter.kind == "integer" else [low, high]
+
+    first = {name: ends(parameter)[0] for name, parameter in sweep.parameters.items()}
+    corners = []
+    for name, parameter in sweep.parameters.items():
+        for end in ends(parameter):
+            corner = first | parameter.when | {name: end}
+            corners.append(
+                {
+                    other: value
+                    for other, value in corner.items()
+                    if all(corner[key] == wanted for key, wanted in sweep.parameters[other].when.items())
+                }
+            )
+    return corners
+
+
+def _folder() -> Path:
+    return shipped("tune_spaces", "tune_spaces")
+
+
+def _find(name_or_path: str) -> Path:
+    names = space_names()
+    if (stem := name_or_path.replace("-", "_")) in names:
+        return _folder() / f"{stem}.toml"
+    path = Path(name_or_path).expanduser()
+    if path.is_file():
+        return path
+    meant = nearest(path.stem.replace("-", "_"), names)
+    hint = f"did you mean {meant!r}? " if meant else ""
+    raise UserError(
+        f"there is no sweep {name_or_path!r}; {hint}there are {', '.join(names)}, or give a TOML file"
+    )

@@ -1,0 +1,1 @@
+"""Sweeps: many runs on Ray Tune, with one frozen supervisor behind all of them."""

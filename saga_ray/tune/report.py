@@ -1,0 +1,46 @@
+"""The sweep's page: one HTML file that opens from disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jinja2
+
+from saga_ray.config.sweep import SweepSettings
+from saga_ray.train.folder import write_text
+from saga_ray.tune import drawing
+from saga_ray.tune.importance import FEWEST, importances
+from saga_ray.tune.result import SweepResult
+from saga_ray.tune.watch import shown
+
+FILE_NAME = "index.html"
+TEMPLATES = Path(__file__).parent / "templates"
+MEASURES = ("recall@1", "recall@4", "map@r", "r_precision", "nmi")
+
+
+def write_sweep_report(folder: Path, sweep: SweepSettings, result: SweepResult) -> Path:
+    """Write ``folder/index.html``, whole or not at all; returns its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {"shown": shown, "percent": lambda value: f"{100 * value:.1f}"}
+    scored = [trial for trial in result.trials if trial.value is not None]
+    page = environment.get_template("sweep.html.jinja").render(
+        sweep=sweep,
+        result=result,
+        scored=scored,
+        applied=[name for name in sweep.parameters if any(name in trial.values for trial in scored)],
+        numbers={trial.id: number for number, trial in enumerate(result.trials, 1)},
+        measures=MEASURES,
+        drawing=drawing,
+        importances=importances(sweep, result.trials),
+        fewest=FEWEST,
+        shows_seed=sweep.repeats > 1,
+    )
+    write_text(folder / FILE_NAME, page)
+    return folder / FILE_NAME

@@ -1,0 +1,232 @@
+"""The driver of a sweep: trials on Ray Tune over one set of rollout actors, then the winner's test.
+
+Selection looks at the validation classes alone; the winner, and whoever comes next, are scored once on the
+test classes, with the encoders that their trials have trained.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's own tables; ours is in `watch`
+
+from ray import tune
+
+from saga_ray.config.home import output_home
+from saga_ray.config.presets import to_toml
+from saga_ray.config.settings import Settings
+from saga_ray.config.sweep import SweepSettings, corners, preset_settings, trial_settings
+from saga_ray.errors import UserError
+from saga_ray.models.encoder import Encoder
+from saga_ray.retrieval.embed import embed
+from saga_ray.retrieval.evaluation import evaluate_embeddings
+from saga_ray.retrieval.record import data_record, installed_versions
+from saga_ray.rollout.pool import Engines, start_engines
+from saga_ray.tracking.mlflow import store_uri
+from saga_ray.tracking.sweep import SweepTracker, start_sweep
+from saga_ray.train.arms import ARMS, arm_settings, needs_rollouts
+from saga_ray.train.cluster import alive_nodes, cluster, wait_for_resources
+from saga_ray.train.folder import RunFolder, read_json, write_json, write_text
+from saga_ray.train.prepare import Ready, prepare, require_classes
+from saga_ray.tune.points import points
+from saga_ray.tune.report import write_sweep_report
+from saga_ray.tune.result import Status, SweepResult, TrialResult, ranking
+from saga_ray.tune.search import param_space, scheduler, searcher
+from saga_ray.tune.trial import TrialTask, TuneTrial, looks
+from saga_ray.tune.watch import Watch, Watched
+
+SWEEP, WINNER, TUNE = "sweep.json", "winner.toml", "tune"
+TRIAL_CPUS = 0.5
+"""Of a trial's own process, which waits most of the time; training workers have theirs."""
+
+
+def sweep(settings: SweepSettings, output: Path, *, resume: bool = False) -> SweepResult:
+    """Run every trial, choose, and test; returns what ``result.json`` holds. Raises UserError for what the
+    user can put right.
+    """
+    started = time.monotonic()
+    output = _check(output, resume=resume)
+    base = trial_settings(settings, corners(settings)[0])
+    base.ray.local_cpus *= settings.concurrency  # logical ones, which trials that wait hold too
+    ready = prepare(base)
+    require_classes(ready.table, base.data.source, "test")
+    with (
+        cluster(base, state_api=True),  # by which Ray Train gives back the workers of a trial that died
+        _tracked(settings, base, output, resume=resume) as tracker,
+        _engines(settings, base, ready) as engines,
+    ):
+        task = TrialTask(settings, engines, output, tracker.run_id, store_uri(base, output_home(output)))
+        with Watch(settings, output, base.train.steps) as watch:
+            interrupted = _search(settings, base, task, watch, resume=resume)
+        tracker.end_trials()
+        trials = [_result(task, id, watched, interrupted=interrupted) for id, watched in watch.trials.items()]
+        best = ranking(trials, settings.mode)
+        test = {} if interrupted else _test(task, ready, base, best[: 1 + settings.runners_up])
+        result = SweepResult(
+            name=settings.name,
+            preset=settings.preset,
+            metric=settings.metric,
+            mode=settings.mode,
+            interrupted=interrupted,
+            trials=trials,
+            best=best[0].id if best else None,
+            test=test,
+            registered=_register(settings, task, tracker, best[0], test) if test else None,
+            data=data_record(base.data.source, ready.table, "test"),
+            seconds=time.monotonic() - started,
+            versions=installed_versions(),
+        )
+        _write(settings, result, output, tracker)
+    return result
+
+
+def _check(output: Path, *, resume: bool) -> Path:
+    output = output.expanduser().resolve()
+    if resume and not (output / SWEEP).exists():
+        raise UserError(f"{output} holds no sweep to resume: {SWEEP} is missing")
+    if not resume and output.exists() and (output.is_file() or any(output.iterdir())):
+        raise UserError(
+            f"the output folder {output} is in use: it is not empty; give another --output, "
+            f"or --resume {output} to continue it"
+        )
+    return output
+
+
+@contextmanager
+def _tracked(
+    settings: SweepSettings, base: Settings, output: Path, *, resume: bool
+) -> Iterator[SweepTracker]:
+    """The sweep's folder and its MLflow run."""
+    run_id = read_json(output / SWEEP)["mlflow_run"] if resume else None
+    with start_sweep(base, settings, output_home(output), nodes=alive_nodes(), run_id=run_id) as tracker:
+        output.mkdir(parents=True, exist_ok=True)
+        write_json(output / SWEEP, {"mlflow_run": tracker.run_id, "sweep": settings.model_dump()})
+        yield tracker
+
+
+@contextmanager
+def _engines(settings: SweepSettings, base: Settings, ready: Ready) -> Iterator[Engines | None]:
+    """The rollout actors of all trials, outside their placement groups; gone at the end whatever happens."""
+    arm = ARMS[settings.arm]
+    needed = any(
+        needs_rollouts(arm_settings(trial_settings(settings, values), arm)) for values in corners(settings)
+    )
+    wait_for_resources(base, rollouts=needed, runs=settings.concurrency, driver_cpus=TRIAL_CPUS)
+    if not needed:
+        yield None
+        return
+    engines = start_engines(base, ready.supervisor.folder, name=f"rollouts-{settings.name}-{time.time_ns()}")
+    try:
+        yield engines
+    finally:
+        engines.close()
+
+
+def _search(settings: SweepSettings, base: Settings, task: TrialTask, watch: Watch, *, resume: bool) -> bool:
+    """Let Tune run the trials; returns whether it was interrupted."""
+    for noisy in ("ray.tune", "ray.train"):
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)  # what failed is said by the watch and the result
+    trainable = tune.with_resources(tune.with_parameters(TuneTrial, task=task), {"CPU": TRIAL_CPUS})
+    storage = task.folder / TUNE
+    if resume and tune.Tuner.can_restore(str(storage)):
+        tuner = tune.Tuner.restore(
+            str(storage), trainable, param_space=param_space(settings), resume_unfinished=True
+        )
+    else:
+        beforehand = settings.searcher != "optuna" and settings.scheduler != "pbt"
+        tuner = tune.Tuner(
+            trainable,
+            param_space=param_space(settings),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher(settings),
+                scheduler=scheduler(settings, base.train.steps),
+                num_samples=1 if beforehand else settings.trials,
+                max_concurrent_trials=settings.concurrency if settings.searcher == "optuna" else None,
+                time_budget_s=settings.minutes and settings.minutes * 60,
+                trial_dirname_creator=lambda trial: str(trial.trial_id),
+            ),
+            run_config=tune.RunConfig(
+                name=TUNE,
+                storage_path=str(task.folder),
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=settings.retries),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                callbacks=[watch],
+            ),
+        )
+    began = time.monotonic()
+    tuner.fit()
+    if settings.minutes and time.monotonic() - began >= 60 * settings.minutes:
+        return False
+    expected = len(points(settings)) if settings.searcher == "grid" else settings.trials
+    return len(watch.trials) < expected or any(watched.state == "runs" for watched in watch.trials.values())
+
+
+def _result(task: TrialTask, id: str, watched: Watched, *, interrupted: bool) -> TrialResult:
+    """A trial, from what Tune has said of it and what lies in its folder."""
+    folder, arm = RunFolder(task.trial_folder(id)), task.sweep.arm
+    history = [(look["step"], look[task.sweep.metric]) for look in looks(folder.steps(arm))]
+    status: Status = (
+        "finished"
+        if folder.finished(arm)
+        else "failed"
+        if watched.state == "failed"
+        else "stopped"
+        if watched.state == "ended" or not interrupted
+        else "unfinished"
+    )
+    return TrialResult(
+        id=id,
+        values=watched.values,
+        status=status,
+        history=history,
+        seconds=float(sum(record["seconds/step"] for record in folder.steps(arm))),
+        error=watched.error if status == "failed" else None,
+    )
+
+
+def _test(
+    task: TrialTask, ready: Ready, base: Settings, chosen: list[TrialResult]
+) -> dict[str, dict[str, float]]:
+    """Score the encoders that were chosen on the test classes."""
+    test = ready.table.part("test")
+    scored = {}
+    for trial in chosen:
+        encoder = Encoder.load(RunFolder(task.trial_folder(trial.id)).model(task.sweep.arm))
+        z_ME, _ = embed(test, encoder, base.evaluation, base.data.image_size, gpus=base.train.gpus_per_worker)
+        scored[trial.id] = evaluate_embeddings(z_ME, test.labels, seed=base.seed)
+    return scored
+
+
+def _register(
+    settings: SweepSettings,
+    task: TrialTask,
+    tracker: SweepTracker,
+    best: TrialResult,
+    test: dict[str, dict[str, float]],
+) -> str:
+    run_id = RunFolder.mlflow_run(task.trial_folder(best.id))
+    assert run_id is not None, "a trial that has finished has an MLflow run"
+    measures = {f"test/{name}": value for name, value in test[best.id].items()}
+    tracker.log_best({f"validation/{settings.metric}": best.value or 0.0, **measures})
+    return tracker.register(settings.name, run_id, {"trial": best.id, **measures})
+
+
+def _write(settings: SweepSettings, result: SweepResult, output: Path, tracker: SweepTracker) -> None:
+    """Result, winner's preset and report, here and in MLflow."""
+    tracker.log_path(result.write(output))
+    if result.best is not None:
+        winner = preset_settings(settings, result.trial(result.best).values)
+        write_text(
+            output / WINNER,
+            f"# The winner of the sweep {settings.name} over {settings.preset}: trial {result.best}, "
+            f"{settings.metric} {result.trial(result.best).value:.4f} over the validation classes.\n"
+            + to_toml(winner),
+        )
+        tracker.log_path(output / WINNER)
+    tracker.log_path(write_sweep_report(output / "report", settings, result).parent)

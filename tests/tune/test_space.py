@@ -1,0 +1,86 @@
+"""The files of sweeps: those that ship are right, and what is wrong in one is said before anything starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from saga_ray.config.overrides import resolve
+from saga_ray.config.presets import to_toml
+from saga_ray.config.sweep import corners, preset_settings, resolve_sweep, space_names, trial_settings
+from saga_ray.errors import UserError
+
+
+@pytest.mark.parametrize("name", space_names())
+def test_a_space_that_ships_gives_runs_that_can_be_started(name: str) -> None:
+    sweep = resolve_sweep(name)
+    assert sweep.name.replace("-", "_") == name
+    for values in corners(sweep):
+        settings = trial_settings(sweep, values)
+        assert settings.arms == [sweep.arm] and settings.evaluation.part == "validation"
+        assert settings.train.steps % sweep.validate_every == 0, "the last step is looked at too"
+
+
+def test_the_spaces_are_those_that_are_promised() -> None:
+    assert {"loss_weights", "pooler", "grpo", "metric_loss", "grpo_weight", "furniture_sweep"} <= set(
+        space_names()
+    )
+
+
+def test_a_winner_s_preset_is_what_saga_train_reads(tmp_path: Path) -> None:
+    sweep = resolve_sweep("loss_weights")
+    values = corners(sweep)[0]
+    (tmp_path / "winner.toml").write_text(to_toml(preset_settings(sweep, values)))
+    settings = resolve(str(tmp_path / "winner.toml"))
+    assert settings.arms == ["start", "metric", "saga"] and settings.evaluation.part == "test"
+    assert settings.grpo.weight == values["grpo.weight"] and settings.name == "loss-weights"
+
+
+GOOD = """
+preset = "furniture"
+[parameters."grpo.weight"]
+kind = "uniform"
+low = 0.1
+high = 1.0
+"""
+
+
+@pytest.mark.parametrize(
+    "old, new, said",
+    [
+        ("grpo.weight", "grpo.wieght", "did you mean 'grpo.weight'"),
+        ("grpo.weight", "rollout.engine", "rollout.engine in .* is the same for all trials"),
+        ("grpo.weight", "ray.address", "ray.address in .* is the same for all trials"),
+        ("low = 0.1", "low = 2.0", "low=2 must be below high=1"),
+        ("low = 0.1", "low = -0.1", "grpo.weight"),
+        ('"uniform"', '"even"', "parameters"),
+        ('"furniture"', '"furnitur"', "did you mean 'furniture'"),
+        ("preset", "presets", "did you mean 'preset'"),
+        ('preset = "furniture"', 'searcher = "grid"', "a grid takes choices alone"),
+        ('preset = "furniture"', "repeats = 3", "only a grid's points are repeated"),
+        ('preset = "furniture"', 'scheduler = "pbt"', "set concurrency=8"),
+        ("low = 0.1", 'when = {"metric.loss" = "infonce"}\nlow = 0.1', "depends on 'metric.loss'"),
+    ],
+)
+def test_a_mistake_is_one_sentence(old: str, new: str, said: str, tmp_path: Path) -> None:
+    file = tmp_path / "space.toml"
+    file.write_text(GOOD)
+    assert resolve_sweep(str(file)).parameters["grpo.weight"].kind == "uniform"
+    file.write_text(GOOD.replace(old, new, 1))
+    with pytest.raises(UserError, match=said) as caught:
+        resolve_sweep(str(file))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_space_names_the_nearest() -> None:
+    with pytest.raises(UserError, match="did you mean 'loss_weights'"):
+        resolve_sweep("loss-weight")
+
+
+@pytest.mark.parametrize("override", ["trials=3", "concurrency=2", "minutes=1.5"])
+def test_a_sweep_s_settings_are_changed_like_those_of_a_run(override: str) -> None:
+    name, _, value = override.partition("=")
+    changed: Any = getattr(resolve_sweep("loss_weights", [override]), name)
+    assert changed == float(value)

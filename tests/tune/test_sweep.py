@@ -1,0 +1,231 @@
+"""Whole sweeps on a real local Ray: one set of rollout actors, selection on validation, failures, MLflow."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+import ray
+from mlflow.entities import Run
+from ray._private.state import actors
+from ray.util import placement_group_table
+
+from saga_ray.config.names import SOURCE_TREE
+from saga_ray.config.overrides import resolve
+from saga_ray.config.presets import to_toml
+from saga_ray.config.settings import Settings
+from saga_ray.config.sweep import resolve_sweep
+from saga_ray.errors import UserError
+from saga_ray.retrieval.evaluate import evaluate_path
+from saga_ray.train.folder import RunFolder
+from saga_ray.tune.result import SweepResult, read
+from saga_ray.tune.sweep import sweep
+from tests.train.small import make_pictures
+
+pytestmark = pytest.mark.timeout(900)
+
+TOO_FAST = 1e30
+"""A learning rate after whose first step nothing is a number any more."""
+
+
+def write_space(folder: Path, preset: Settings, text: str) -> Path:
+    (folder / "preset.toml").write_text(to_toml(preset))
+    (folder / "space.toml").write_text(f'name = "tried"\npreset = "{folder / "preset.toml"}"\n{text}')
+    return folder / "space.toml"
+
+
+def wait_for(condition: Callable[[], bool], limit_s: float = 60.0, what: Callable[[], object] = str) -> None:
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline, f"it did not happen: {what()}"
+        time.sleep(0.2)
+
+
+def held() -> dict[str, object]:
+    """What a sweep takes of a cluster: actors by class, placement groups, CPUs."""
+    alive = {actor["ActorClassName"] for actor in actors().values() if actor["State"] != "DEAD"}
+    alive -= {"_StatsActor", "_AutoscalingCoordinatorActor"}  # Ray Data's, one each for the whole cluster
+    groups = [group for group in placement_group_table().values() if group["state"] != "REMOVED"]
+    free = ray.available_resources().get("CPU", 0.0)
+    return {
+        "actors": sorted(alive),
+        "placement groups": len(groups),
+        "CPUs": ray.cluster_resources()["CPU"] - free,
+    }
+
+
+def mlflow_run(folder: Path) -> tuple[mlflow.MlflowClient, Run]:
+    """A sweep's own run."""
+    client = mlflow.MlflowClient(f"sqlite:///{folder.parent / 'mlflow.db'}")
+    return client, client.get_run(json.loads((folder / "sweep.json").read_text())["mlflow_run"])
+
+
+def mlflow_statuses(folder: Path) -> dict[str, str]:
+    """Of its trials' runs."""
+    client, parent = mlflow_run(folder)
+    below = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
+    trials = client.search_runs([parent.info.experiment_id], below)
+    return {str(trial.info.run_name): trial.info.status for trial in trials}
+
+
+@pytest.fixture(scope="module")
+def done(session_ray: None, base: Path, small: Callable[..., Settings]) -> tuple[SweepResult, Path]:
+    """Two trials, of which one fails."""
+    folder = base / "grid"
+    folder.mkdir()
+    space = write_space(
+        folder,
+        small(["start", "metric", "saga"], train={"steps": 4, "checkpoint_every": 2, "max_failures": 0}),
+        'searcher = "grid"\nconcurrency = 2\nvalidate_every = 2\nretries = 0\n'
+        '[parameters."optimizer.tower_rate"]\n'
+        f'kind = "choice"\nvalues = [1e-3, {TOO_FAST}]\n',
+    )
+    before = held()
+    result = sweep(resolve_sweep(str(space)), folder / "sweep")
+    wait_for(lambda: held() == before, what=held)
+    return result, folder / "sweep"
+
+
+def test_every_trial_is_reported_the_failed_one_with_its_own_error(done: tuple[SweepResult, Path]) -> None:
+    result, folder = done
+    assert read(folder) == result and not result.interrupted
+    by_rate = {trial.values["optimizer.tower_rate"]: trial for trial in result.trials}
+    good, bad = by_rate[1e-3], by_rate[TOO_FAST]
+    assert (good.status, bad.status) == ("finished", "failed")
+    assert [step for step, _ in good.history] == [2, 4] and 0 <= (good.value or -1) <= 1
+    assert bad.error is not None and "NaN or infinite" in bad.error and result.best == good.id
+
+
+def test_one_rollout_actor_served_all_trials_and_is_gone(done: tuple[SweepResult, Path]) -> None:
+    engines = [actor for actor in actors().values() if actor["ActorClassName"].endswith("EngineActor")]
+    of_sweep = [actor for actor in engines if actor["Name"].startswith("rollouts-tried-")]
+    assert len(of_sweep) == 1 and of_sweep[0]["State"] == "DEAD"
+
+
+def test_the_winner_is_scored_once_on_the_test_classes(done: tuple[SweepResult, Path]) -> None:
+    result, folder = done
+    assert list(result.test) == [result.best]
+    model = RunFolder(folder / "trials" / str(result.best)).model("saga")
+    settings = resolve(str(folder / "winner.toml"))
+    assert settings.arms == ["start", "metric", "saga"] and settings.optimizer.tower_rate == 1e-3
+    again = evaluate_path(model, data=settings.data.source)
+    assert result.data.test_classes == 12
+    # `saga evaluate` splits the pictures by its own settings; the sweep's are those of its preset.
+    assert set(again["test"]["model"]) == set(result.test[str(result.best)])
+
+
+def test_mlflow_has_the_sweep_its_trials_and_the_registered_winner(done: tuple[SweepResult, Path]) -> None:
+    result, folder = done
+    client, parent = mlflow_run(folder)
+    assert parent.info.status == "FINISHED" and parent.info.run_name == "tried"
+    assert mlflow_statuses(folder) == {
+        trial.id: {"finished": "FINISHED", "failed": "FAILED"}[trial.status] for trial in result.trials
+    }
+    best = result.test[str(result.best)]
+    assert parent.data.metrics["test/map_at_r"] == pytest.approx(best["map@r"])
+    assert {file.path for file in client.list_artifacts(parent.info.run_id)} >= {
+        "result.json",
+        "winner.toml",
+        "report",
+    }
+    version = client.get_model_version_by_alias("tried", "champion")
+    assert version.tags["trial"] == result.best and result.registered == "models:/tried@champion"
+
+
+def test_a_folder_in_use_and_one_without_a_sweep_are_refused(done: tuple[SweepResult, Path]) -> None:
+    settings = resolve_sweep("furniture-sweep")
+    with pytest.raises(UserError, match="in use: it is not empty"):
+        sweep(settings, done[1])
+    with pytest.raises(UserError, match="no sweep to resume"):
+        sweep(settings, done[1].parent, resume=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheduler", ["asha", "pbt"])
+def test_schedulers_stop_and_exchange_trials_and_every_resource_comes_back(
+    scheduler: str, session_ray: None, base: Path, small: Callable[..., Settings]
+) -> None:
+    folder = base / scheduler
+    pictures = make_pictures(folder / "pictures", noise=150.0)  # hard, so that no two trials are alike
+    space = write_space(
+        folder,
+        small(
+            ["metric"],
+            data={"source": str(pictures)},
+            train={"steps": 8, "checkpoint_every": 2, "max_failures": 0},
+        ),
+        f'arm = "metric"\nsearcher = "random"\nscheduler = "{scheduler}"\nconcurrency = 2\n'
+        f"trials = {4 if scheduler == 'asha' else 2}\nvalidate_every = 2\n"
+        "grace_steps = 2\nperturb_every = 2\n"
+        '[parameters."optimizer.tower_rate"]\n'
+        'kind = "log-uniform"\nlow = 1e-5\nhigh = 1.0\n',
+    )
+    before = held()
+    result = sweep(resolve_sweep(str(space)), folder / "sweep")
+    wait_for(lambda: held() == before, what=held)
+    statuses = [trial.status for trial in result.trials]
+    assert result.best is not None and set(statuses) <= {"finished", "stopped"}
+    assert mlflow_statuses(folder / "sweep") == {
+        trial.id: {"finished": "FINISHED", "stopped": "KILLED"}[trial.status] for trial in result.trials
+    }
+    if scheduler == "asha":
+        assert "stopped" in statuses and "finished" in statuses
+    else:
+        assert statuses == ["finished"] * 2
+        donors = list((folder / "sweep" / "trials").glob("*/donor/trial.json"))
+        assert donors, "no trial went on from a better one"
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_interrupted_leaves_a_result_and_goes_on(
+    session_ray: None, base: Path, small: Callable[..., Settings]
+) -> None:
+    folder = base / "interrupted-sweep"
+    folder.mkdir()
+    space = write_space(
+        folder,
+        small(["metric"], train={"steps": 4, "checkpoint_every": 2, "max_failures": 0}),
+        'arm = "metric"\nsearcher = "random"\ntrials = 3\nvalidate_every = 2\n'
+        '[parameters."optimizer.tower_rate"]\nkind = "log-uniform"\nlow = 1e-4\nhigh = 1e-2\n',
+    )
+    command = [
+        sys.executable,
+        str(SOURCE_TREE / "jobs" / "sweep.py"),
+        str(space),
+        "--output",
+        str(folder / "s"),
+    ]
+    environment: dict[str, Any] = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    watch = folder / "s" / "trials.json"
+
+    def one_has_ended() -> bool:
+        states = (
+            [trial["state"] for trial in json.loads(watch.read_text()).values()] if watch.exists() else []
+        )
+        return "ended" in states and "runs" in states
+
+    wait_for(one_has_ended, 300)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130 and "to go on: saga sweep" in said, said
+    result = read(folder / "s")
+    assert result.interrupted and not result.test
+    assert {"finished", "unfinished"} <= {trial.status for trial in result.trials}
+    finished = [trial for trial in result.trials if trial.status == "finished"]
+    assert "RUNNING" not in mlflow_statuses(folder / "s").values()
+
+    again = sweep(resolve_sweep(str(space)), folder / "s", resume=True)
+    assert not again.interrupted and [trial.status for trial in again.trials] == ["finished"] * 3
+    assert again.trials[0] == finished[0] and len(again.test) == 2
