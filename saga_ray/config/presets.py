@@ -67,6 +67,8 @@ def to_toml(settings: BaseModel) -> str:
 
 def _toml_value(value: Any) -> str:
     match value:
+        case BaseModel():
+            return _toml_value(value.model_dump())
         case dict():
             items = (f"{_toml_value(key)} = {_toml_value(each)}" for key, each in value.items())
             return "{" + ", ".join(items) + "}"

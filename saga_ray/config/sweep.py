@@ -171,7 +171,12 @@ def resolve_sweep(name_or_path: str, overrides: Sequence[str] = ()) -> SweepSett
         if any(name == shared or (shared.endswith(".") and name.startswith(shared)) for shared in SHARED):
             raise UserError(f"{name} in {path} is the same for all trials of a sweep: set it in the preset")
     for values_of_trial in corners(sweep):
-        trial_settings(sweep, values_of_trial, origin=str(path))
+        steps = trial_settings(sweep, values_of_trial, origin=str(path)).train.steps
+        if sweep.scheduler == "asha" and sweep.grace_steps > steps:
+            raise UserError(
+                f"grace_steps={sweep.grace_steps} in {path} is more than train.steps={steps}, so ASHA would "
+                "stop nothing: lower it, or set scheduler=none"
+            )
     return sweep
 
 

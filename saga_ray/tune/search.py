@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Any
 
 from ray import tune
@@ -51,7 +52,7 @@ def searcher(sweep: SweepSettings) -> Searcher | BasicVariantGenerator | None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("optuna").setLevel(logging.WARNING)
     return OptunaSearch(
-        space=lambda trial: _suggest(sweep, trial),
+        space=partial(_suggest, sweep),
         metric=sweep.metric,
         mode=sweep.mode,
         sampler=optuna.samplers.TPESampler(seed=sweep.seed, n_startup_trials=max(4, sweep.trials // 4)),
@@ -99,7 +100,7 @@ def scheduler(sweep: SweepSettings, steps: int) -> TrialScheduler:
                 mode=sweep.mode,
                 perturbation_interval=sweep.perturb_every,
                 hyperparam_mutations={name: _domain(each) for name, each in ranges.items()},
-                custom_explore_fn=lambda config: _within(config, ranges),
+                custom_explore_fn=partial(_within, ranges=ranges),
                 synch=False,
             )
         case _:

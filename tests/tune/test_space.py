@@ -74,6 +74,17 @@ def test_a_mistake_is_one_sentence(old: str, new: str, said: str, tmp_path: Path
     assert "\n" not in str(caught.value)
 
 
+def test_asha_that_would_stop_nothing_is_refused() -> None:
+    with pytest.raises(UserError, match="grace_steps=30 in .* is more than train.steps=10"):
+        resolve_sweep("loss_weights", ['set={"train.steps"=10}'])
+
+
+@pytest.mark.parametrize("name", space_names())
+def test_what_a_dry_run_prints_is_a_space_again(name: str, tmp_path: Path) -> None:
+    (tmp_path / "again.toml").write_text(to_toml(resolve_sweep(name)))
+    assert resolve_sweep(str(tmp_path / "again.toml")) == resolve_sweep(name)
+
+
 def test_an_unknown_space_names_the_nearest() -> None:
     with pytest.raises(UserError, match="did you mean 'loss_weights'"):
         resolve_sweep("loss-weight")

@@ -150,9 +150,9 @@ def test_a_folder_in_use_and_one_without_a_sweep_are_refused(done: tuple[SweepRe
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scheduler", ["asha", "pbt"])
+@pytest.mark.parametrize(("scheduler", "searcher"), [("asha", "optuna"), ("pbt", "random")])
 def test_schedulers_stop_and_exchange_trials_and_every_resource_comes_back(
-    scheduler: str, session_ray: None, base: Path, small: Callable[..., Settings]
+    scheduler: str, searcher: str, session_ray: None, base: Path, small: Callable[..., Settings]
 ) -> None:
     folder = base / scheduler
     pictures = make_pictures(folder / "pictures", noise=150.0)  # hard, so that no two trials are alike
@@ -163,7 +163,7 @@ def test_schedulers_stop_and_exchange_trials_and_every_resource_comes_back(
             data={"source": str(pictures)},
             train={"steps": 8, "checkpoint_every": 2, "max_failures": 0},
         ),
-        f'arm = "metric"\nsearcher = "random"\nscheduler = "{scheduler}"\nconcurrency = 2\n'
+        f'arm = "metric"\nsearcher = "{searcher}"\nscheduler = "{scheduler}"\nconcurrency = 2\n'
         f"trials = {4 if scheduler == 'asha' else 2}\nvalidate_every = 2\n"
         "grace_steps = 2\nperturb_every = 2\n"
         '[parameters."optimizer.tower_rate"]\n'
