@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -44,9 +44,11 @@ LOCAL = {
 
 
 @contextmanager
-def cluster(settings: Settings, *, state_api: bool = False) -> Iterator[None]:
+def cluster(
+    settings: Settings, say: Callable[[str], None] | None = None, *, state_api: bool = False
+) -> Iterator[None]:
     """Join the cluster of ``ray.address`` or of the submitted job, else start a local one for the duration of
-    the block; `state_api`: with the dashboard, which answers what has become of an actor.
+    the block, and `say` which; `state_api`: with the dashboard, which answers what has become of an actor.
     """
     address = address_of(settings)
     joined = ray.is_initialized()
@@ -54,6 +56,8 @@ def cluster(settings: Settings, *, state_api: bool = False) -> Iterator[None]:
     for name, value in (ANY if address else ANY | LOCAL).items():
         os.environ.setdefault(name, value)
     if not joined:
+        if say:
+            say(f"joining the Ray cluster at {address}" if address else "starting a local Ray cluster")
         try:
             _join(address) if address else _start(settings, dashboard=state_api)
         except Exception as error:  # Ray raises several kinds, bare Exception among them

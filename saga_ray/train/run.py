@@ -27,7 +27,7 @@ from saga_ray.rollout.pool import Engines, Pool, open_pool, running_pool
 from saga_ray.tracking.mlflow import ArmRun, Tracker
 from saga_ray.train.arms import Arm, arm_settings, execution_order, needs_rollouts
 from saga_ray.train.checkpoint import ENCODER_FOLDER, records_of
-from saga_ray.train.cluster import address_of, alive_nodes, cluster, wait_for_resources
+from saga_ray.train.cluster import alive_nodes, cluster, wait_for_resources
 from saga_ray.train.folder import SKIPPED, RunFolder
 from saga_ray.train.gate import parity_gate
 from saga_ray.train.launch import launch
@@ -71,10 +71,7 @@ def run(settings: Settings, output: Path, *, resume: bool = False, trial: Trial 
     progress.say(f"loading pictures ({settings.data.source}) and supervisor ({settings.supervisor.path})")
     ready = prepare(settings)
     _say_what_is_left_out(settings, ready, progress)
-    address = address_of(settings)
-    if not ray.is_initialized():
-        progress.say(f"joining the Ray cluster at {address}" if address else "starting a local Ray cluster")
-    with cluster(settings):
+    with cluster(settings, progress.say):
         wait_for_resources(settings, rollouts=ready.rollouts)
         with (
             Tracker.start(

@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's own tables; ours is in `watch`
 
 from ray import tune
+from rich.console import Console
 
 from saga_ray.config.home import output_home
 from saga_ray.config.presets import to_toml
@@ -53,12 +54,14 @@ def sweep(settings: SweepSettings, output: Path, *, resume: bool = False) -> Swe
     output = _check(output, resume=resume)
     base = trial_settings(settings, corners(settings)[0])
     base.ray.local_cpus *= settings.concurrency  # logical ones, which trials that wait hold too
+    say = Console(soft_wrap=True, highlight=False, markup=False).print
+    say(f"loading pictures ({base.data.source}) and supervisor ({base.supervisor.path})")
     ready = prepare(base)
     require_classes(ready.table, base.data.source, "test")
     with (
-        cluster(base, state_api=True),  # by which Ray Train gives back the workers of a trial that died
+        cluster(base, say, state_api=True),  # by which Ray Train gives back the workers of a trial that died
         _tracked(settings, base, output, resume=resume) as tracker,
-        _engines(settings, base, ready) as engines,
+        _engines(settings, base, ready, say) as engines,
     ):
         task = TrialTask(settings, engines, output, tracker.run_id, store_uri(base, output_home(output)))
         with Watch(settings, output, base.train.steps) as watch:
@@ -110,7 +113,9 @@ def _tracked(
 
 
 @contextmanager
-def _engines(settings: SweepSettings, base: Settings, ready: Ready) -> Iterator[Engines | None]:
+def _engines(
+    settings: SweepSettings, base: Settings, ready: Ready, say: Callable[[str], None]
+) -> Iterator[Engines | None]:
     """The rollout actors of all trials, outside their placement groups; gone at the end whatever happens."""
     arm = ARMS[settings.arm]
     needed = any(
@@ -120,6 +125,7 @@ def _engines(settings: SweepSettings, base: Settings, ready: Ready) -> Iterator[
     if not needed:
         yield None
         return
+    say(f"starting {base.rollout.actors} rollout actor(s) with {base.rollout.engine}, shared by all trials")
     engines = start_engines(base, ready.supervisor.folder, name=f"rollouts-{settings.name}-{time.time_ns()}")
     try:
         yield engines

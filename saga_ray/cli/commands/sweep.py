@@ -59,17 +59,20 @@ def run(args: argparse.Namespace) -> int:
     if result.interrupted:
         again = shlex.join(["saga", "sweep", args.space, *_changes(args.set), "--resume", str(output)])
         raise KeyboardInterrupt(f"interrupted; to go on: {again}")
-    failed = [trial for trial in result.trials if trial.status == "failed"]
-    for trial in failed:
-        print(f"trial {trial.id} failed: {(trial.error or '').splitlines()[-1]}")
+    numbers = {trial.id: number for number, trial in enumerate(result.trials, 1)}
+    for trial in result.trials:
+        if trial.status == "failed":
+            print(f"trial {numbers[trial.id]} failed: {(trial.error or '').splitlines()[-1]}")
     if result.best is None:
         raise UserError(f"no trial has finished; {output / 'result.json'} says what became of each")
     best = result.trial(result.best)
-    print(f"winner   trial {best.id}: {settings.metric} {best.value:.2%} over the validation classes")
+    print(
+        f"winner   trial {numbers[best.id]}: {settings.metric} {best.value:.2%} over the validation classes"
+    )
     for name, value in best.values.items():
         print(f"         {name} = {value}")
     for id, measured in result.test.items():
-        print(f"test     trial {id}: R@1 {measured['recall@1']:.2%}, MAP@R {measured['map@r']:.2%}")
+        print(f"test     trial {numbers[id]}: R@1 {measured['recall@1']:.2%}, MAP@R {measured['map@r']:.2%}")
     base = trial_settings(settings, best.values)
     print(f"model    {result.registered}")
     print(f"MLflow   {how_to_open(store_uri(base, output_home(output)))}")
