@@ -3,25 +3,36 @@ with shared and with private actors.
 
     .venv/bin/python benchmarks/shared_rollouts.py
 
-The same random sweep over the GRPO weight twice, four trials at the same time, each in a process of its own;
-every two seconds the memory of all its processes is summed (PSS: shared pages count once). Prints the table
-of `benchmarks/shared_rollouts.md`, which a person keeps.
+The same random sweep twice, four trials at the same time, with one actor for all and with one for each; each
+sweep in a process of its own, the memory of all whose processes is summed every two seconds (PSS: shared
+pages count once). Prints the table of `benchmarks/shared_rollouts.md`, which a person keeps.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
+import ray
 
-CHANGES = ("searcher=random", "scheduler=none", "trials=4", "concurrency=4", "runners_up=0")
+from saga_ray.config.settings import Settings
+from saga_ray.rollout.pool import Engines
+
+TRIALS = 4
+CHANGES = (
+    "searcher=random",
+    "scheduler=none",
+    f"trials={TRIALS}",
+    f"concurrency={TRIALS}",
+    "runners_up=0",
+)
 STEPS = '{"train.steps"=10,"evaluation.verdict_pairs"=0}'
 EVERY_S = 2.0
 
@@ -38,18 +49,47 @@ def main() -> None:
         print(f"| {kind} | {peak / 2**30:.1f} GiB | {seconds:.0f} | {rate:.2f} |", flush=True)
 
 
+class Turn:
+    """Counts the trials."""
+
+    def __init__(self) -> None:
+        self._count = itertools.count()
+
+    def next(self) -> int:
+        """0, 1, 2, ..."""
+        return next(self._count)
+
+
+class OneEach(Engines):
+    """As many actors as trials, of which each trial takes one."""
+
+    def __init__(self, actors: list[Any], name: str, version: str, turn: Any) -> None:
+        super().__init__(actors, name, version)
+        object.__setattr__(self, "turn", turn)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _taken, (self.actors, self.name, self.version, self.turn)
+
+
+def _taken(actors: list[Any], name: str, version: str, turn: Any) -> Engines:
+    """What arrives in a trial's process."""
+    return Engines([actors[ray.get(turn.next.remote()) % len(actors)]], name, version)
+
+
 def one(private: bool, folder: Path) -> None:
     """Run the sweep; private: no actors are given to the trials, so that each starts its own."""
     from saga_ray.config.sweep import resolve_sweep
     from saga_ray.tune import sweep
 
     if private:
+        make = sweep.start_engines
 
-        @contextmanager
-        def none(*args: object) -> Iterator[None]:
-            yield None
+        def one_each(base: Settings, *args: Any, **kwargs: Any) -> OneEach:
+            base.rollout.actors = TRIALS
+            made = make(base, *args, **kwargs)
+            return OneEach(made.actors, made.name, made.version, ray.remote(Turn).remote())
 
-        sweep._engines = none
+        sweep.start_engines = one_each
     settings = resolve_sweep("furniture_sweep", [*CHANGES, f"set={STEPS}"])
     result = sweep.sweep(settings, folder)
     assert all(trial.status == "finished" for trial in result.trials), result.trials
