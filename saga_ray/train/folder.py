@@ -22,6 +22,7 @@ from typing import Any
 from saga_ray.config.settings import Settings
 from saga_ray.data.table import SkippedImage
 from saga_ray.errors import UserError
+from saga_ray.files import write_text
 
 LOCK = "running.pid"
 SKIPPED = "skipped.jsonl"
@@ -191,13 +192,6 @@ class RunFolder:
 
     def _note(self, **values: Any) -> None:
         write_json(self.path / "run.json", self._notes() | values)
-
-
-def write_text(file: Path, text: str) -> None:
-    """Write aside, then rename: readers see the old or the new, never half."""
-    aside = file.with_name(file.name + ".part")
-    aside.write_text(text)
-    os.replace(aside, file)
 
 
 def write_json(file: Path, value: Any) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import jinja2
 
 from saga_ray.config.sweep import SweepSettings
-from saga_ray.train.folder import write_text
+from saga_ray.files import write_text
 from saga_ray.tune import drawing
 from saga_ray.tune.importance import FEWEST, importances
 from saga_ray.tune.result import SweepResult

@@ -11,8 +11,8 @@ from pydantic import Field, ValidationError
 
 from saga_ray.config.sweep import Values
 from saga_ray.errors import UserError
+from saga_ray.files import write_text
 from saga_ray.retrieval.record import DataRecord, Record
-from saga_ray.train.folder import write_text
 
 FILE_NAME = "result.json"
 Status = Literal["finished", "stopped", "failed", "unfinished"]

@@ -23,6 +23,7 @@ from saga_ray.config.presets import to_toml
 from saga_ray.config.settings import Settings
 from saga_ray.config.sweep import SweepSettings, corners, preset_settings, trial_settings
 from saga_ray.errors import UserError
+from saga_ray.files import write_text
 from saga_ray.models.encoder import Encoder
 from saga_ray.retrieval.embed import embed
 from saga_ray.retrieval.evaluation import evaluate_embeddings
@@ -32,7 +33,7 @@ from saga_ray.tracking.mlflow import store_uri
 from saga_ray.tracking.sweep import SweepTracker, start_sweep
 from saga_ray.train.arms import ARMS, arm_settings, needs_rollouts
 from saga_ray.train.cluster import alive_nodes, cluster, wait_for_resources
-from saga_ray.train.folder import RunFolder, read_json, write_json, write_text
+from saga_ray.train.folder import RunFolder, read_json, write_json
 from saga_ray.train.prepare import Ready, prepare, require_classes
 from saga_ray.tune.points import points
 from saga_ray.tune.report import write_sweep_report

@@ -19,7 +19,8 @@ from rich.live import Live
 from rich.table import Table
 
 from saga_ray.config.sweep import SweepSettings, Values
-from saga_ray.train.folder import read_json, write_text
+from saga_ray.files import write_text
+from saga_ray.train.folder import read_json
 from saga_ray.tune.search import values_of
 
 FILE_NAME = "trials.json"
