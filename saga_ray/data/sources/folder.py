@@ -30,7 +30,7 @@ def rows(location: str | None) -> Rows:
     tops = [folder.name for folder in _folders(root)]
     split_at_top = bool(tops) and all(top.lower() in SPELLINGS for top in tops)
     classes = [folder for top in tops for folder in _folders(root / top)] if split_at_top else _folders(root)
-    pictures = [(folder, picture) for folder in classes for picture in _pictures(folder)]
+    pictures = [(folder, picture) for folder in classes for picture in pictures_in(folder)]
     if not pictures:
         raise UserError(
             f"{root}: there are no pictures ({', '.join(sorted(EXTENSIONS))}) in folders, one folder a class"
@@ -46,11 +46,8 @@ def rows(location: str | None) -> Rows:
     )
 
 
-def _folders(root: Path) -> list[Path]:
-    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def _pictures(folder: Path) -> list[Path]:
+def pictures_in(folder: Path) -> list[Path]:
+    """All pictures below a folder, in the order of their paths; hidden files and folders are left alone."""
     found = []
     for parent, below, files in os.walk(folder, followlinks=True):
         below[:] = sorted(name for name in below if not name.startswith("."))
@@ -60,3 +57,7 @@ def _pictures(folder: Path) -> list[Path]:
         ]
         found += [Path(parent) / name for name in pictures]
     return sorted(found)
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
