@@ -31,8 +31,8 @@ MAY_USE_RAY = (
     "serve",
     "cli",
 )
-WITHOUT_RAY = ("losses", "prompts", "retrieval.metrics", "models", "config")
-WITHOUT_TORCH = ("config", "cli")
+WITHOUT_RAY = ("losses", "prompts", "retrieval.metrics", "models", "config", "composed.benchmarks")
+WITHOUT_TORCH = ("config", "cli", "composed.benchmarks")
 
 
 def floor(module: str) -> int:

@@ -1,0 +1,1 @@
+"""Composed image retrieval: a picture and an instruction ask for another picture."""

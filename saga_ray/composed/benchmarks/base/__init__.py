@@ -1,0 +1,1 @@
+"""What the benchmarks share: pictures, queries, rankings, measures, annotations, prediction files."""
