@@ -1,1 +1,3 @@
-"""Composed image retrieval: a picture and an instruction ask for another picture."""
+"""Composed image retrieval (InstructCIR, arXiv 2412.05756): a reference image and an instruction find an
+image.
+"""
