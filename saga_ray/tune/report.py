@@ -10,7 +10,7 @@ from saga_ray.config.sweep import SweepSettings
 from saga_ray.files import write_text
 from saga_ray.tune import drawing
 from saga_ray.tune.importance import FEWEST, importances
-from saga_ray.tune.result import SweepResult
+from saga_ray.tune.result import SweepResult, over_seeds
 from saga_ray.tune.watch import shown
 
 FILE_NAME = "index.html"
@@ -41,6 +41,7 @@ def write_sweep_report(folder: Path, sweep: SweepSettings, result: SweepResult) 
         importances=importances(sweep, result.trials),
         fewest=FEWEST,
         shows_seed=sweep.repeats > 1,
+        over_seeds=over_seeds,
     )
     write_text(folder / FILE_NAME, page)
     return folder / FILE_NAME

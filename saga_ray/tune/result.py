@@ -4,6 +4,8 @@ classes.
 
 from __future__ import annotations
 
+import json
+import statistics
 from pathlib import Path
 from typing import Any, Literal
 
@@ -71,14 +73,30 @@ class SweepResult(Record):
 
 
 def ranking(trials: list[TrialResult], mode: str) -> list[TrialResult]:
-    """Those that finished, the best first; equal ones in the order in which they began."""
-    finished = [trial for trial in trials if trial.status == "finished" and trial.value is not None]
-    return sorted(finished, key=lambda trial: _key(trial, mode))
+    """Of each point whose trials have finished its best trial, the points in the order of their means over
+    seeds, the best first; equal ones in the order in which they began.
+    """
+    sign = -1.0 if mode == "max" else 1.0
+    points: dict[str, list[TrialResult]] = {}
+    for trial in trials:
+        if trial.status == "finished" and trial.value is not None:
+            points.setdefault(_point(trial), []).append(trial)
+    found = sorted(points.values(), key=lambda of_point: sign * _mean(of_point))
+    return [min(of_point, key=lambda trial: sign * (trial.value or 0.0)) for of_point in found]
 
 
-def _key(trial: TrialResult, mode: str) -> float:
-    assert trial.value is not None
-    return -trial.value if mode == "max" else trial.value
+def over_seeds(trials: list[TrialResult], trial: TrialResult) -> float:
+    """The mean measure of a trial's point, over its seeds."""
+    same = [each for each in trials if each.status == "finished" and _point(each) == _point(trial)]
+    return _mean(same)
+
+
+def _point(trial: TrialResult) -> str:
+    return json.dumps({name: value for name, value in trial.values.items() if name != "seed"}, sort_keys=True)
+
+
+def _mean(trials: list[TrialResult]) -> float:
+    return statistics.mean(trial.value or 0.0 for trial in trials)
 
 
 def read(path: Path) -> SweepResult:

@@ -12,7 +12,7 @@ from saga_ray.config.sweep import SweepSettings
 from saga_ray.errors import UserError
 from saga_ray.tune.importance import importances, place
 from saga_ray.tune.report import write_sweep_report
-from saga_ray.tune.result import SweepResult, TrialResult, ranking, read
+from saga_ray.tune.result import SweepResult, TrialResult, over_seeds, ranking, read
 
 SWEEP = SweepSettings.model_validate(
     {
@@ -103,6 +103,24 @@ def test_the_best_is_among_those_that_finished() -> None:
     assert {trial.status for trial in order} == {"finished"} and len(order) == 10
     assert [trial.value for trial in order] == sorted((trial.value for trial in order), reverse=True)
     assert ranking(found, "min") == order[::-1]
+
+
+def test_one_lucky_seed_does_not_win() -> None:
+    measured = {(0.1, 1): 0.70, (0.1, 2): 0.72, (0.3, 1): 0.65, (0.3, 2): 0.75, (1.0, 1): 0.6, (1.0, 2): 0.6}
+    found = [
+        TrialResult(
+            id=f"w{weight}s{seed}",
+            values={"grpo.weight": weight, "seed": seed},
+            status="finished",
+            history=[(10, value)],
+            seconds=1.0,
+        )
+        for (weight, seed), value in measured.items()
+    ]
+    order = ranking(found, "max")
+    assert [trial.id for trial in order] == ["w0.1s2", "w0.3s2", "w1.0s1"]
+    assert over_seeds(found, order[0]) == pytest.approx(0.71)
+    assert [trial.id for trial in ranking(found, "min")] == ["w1.0s1", "w0.3s1", "w0.1s1"]
 
 
 def test_what_decides_is_what_mattered() -> None:

@@ -53,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
     output = (args.resume or args.output or new_run_folder(settings.name)).expanduser().absolute()
 
     from saga_ray.tracking.mlflow import how_to_open, store_uri
+    from saga_ray.tune.result import over_seeds
     from saga_ray.tune.sweep import WINNER, sweep
 
     result = sweep(settings, output, resume=args.resume is not None)
@@ -69,6 +70,9 @@ def run(args: argparse.Namespace) -> int:
     print(
         f"winner   trial {numbers[best.id]}: {settings.metric} {best.value:.2%} over the validation classes"
     )
+    if settings.repeats > 1:
+        mean = over_seeds(result.trials, best)
+        print(f"         {mean:.2%} on average over {settings.repeats} seeds, the best of all points")
     for name, value in best.values.items():
         print(f"         {name} = {value}")
     for id, measured in result.test.items():
