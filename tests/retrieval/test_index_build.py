@@ -189,6 +189,7 @@ def test_what_cannot_be_built_is_said_in_a_sentence(
     assert "holds an index already" in capsys.readouterr().err
 
 
+@pytest.mark.slow  # 35 s; tests/retrieval/test_embed.py compares the two ways as well
 def test_ray_embeds_the_same_index(
     session_ray: None, model: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
