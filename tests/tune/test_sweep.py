@@ -185,6 +185,48 @@ def test_schedulers_stop_and_exchange_trials_and_every_resource_comes_back(
         assert donors, "no trial went on from a better one"
 
 
+def start_job(space: Path, output: Path, **environment: str) -> subprocess.Popen[str]:
+    command = [sys.executable, str(SOURCE_TREE / "jobs" / "sweep.py"), str(space), "--output", str(output)]
+    return subprocess.Popen(
+        command, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def watched(folder: Path) -> list[dict[str, Any]]:
+    """What the sweep's table says now."""
+    file = folder / "trials.json"
+    return list(json.loads(file.read_text()).values()) if file.exists() else []
+
+
+@pytest.mark.slow
+def test_a_trial_whose_process_is_killed_goes_on_and_its_workers_give_back_their_place(
+    base: Path, small: Callable[..., Settings]
+) -> None:
+    """On a local cluster with room for one trial at a time: the second try needs what the first one held."""
+    folder = base / "killed-trial"
+    folder.mkdir()
+    space = write_space(
+        folder,
+        small(
+            ["metric"],
+            train={"steps": 30, "checkpoint_every": 2, "max_failures": 0, "cpus_per_worker": 2.0},
+            ray={"local_cpus": 4, "wait_for_resources_s": 120.0},
+        ),
+        'arm = "metric"\nsearcher = "random"\ntrials = 1\nretries = 1\nvalidate_every = 2\n'
+        '[parameters."optimizer.tower_rate"]\nkind = "log-uniform"\nlow = 1e-4\nhigh = 1e-2\n',
+    )
+    process = start_job(space, folder / "s")
+    wait_for(lambda: any(trial["step"] >= 2 for trial in watched(folder / "s")), 300)
+    [told] = (folder / "s" / "tune").glob("*/result.json")
+    os.kill(json.loads(told.read_text().splitlines()[0])["pid"], signal.SIGKILL)
+    at = watched(folder / "s")[0]["step"]
+    _, said = process.communicate(timeout=600)
+    assert process.returncode == 0, said
+    [trial] = read(folder / "s").trials
+    assert trial.status == "finished" and trial.steps == 30 and trial.error is None and at < 30
+    assert [step for step, _ in trial.history] == list(range(2, 31, 2))
+
+
 @pytest.mark.slow
 def test_a_sweep_that_is_interrupted_leaves_a_result_and_goes_on(
     session_ray: None, base: Path, small: Callable[..., Settings]
@@ -197,23 +239,10 @@ def test_a_sweep_that_is_interrupted_leaves_a_result_and_goes_on(
         'arm = "metric"\nsearcher = "random"\ntrials = 3\nvalidate_every = 2\n'
         '[parameters."optimizer.tower_rate"]\nkind = "log-uniform"\nlow = 1e-4\nhigh = 1e-2\n',
     )
-    command = [
-        sys.executable,
-        str(SOURCE_TREE / "jobs" / "sweep.py"),
-        str(space),
-        "--output",
-        str(folder / "s"),
-    ]
-    environment: dict[str, Any] = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
-    process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    watch = folder / "s" / "trials.json"
+    process = start_job(space, folder / "s", RAY_ADDRESS=ray.get_runtime_context().gcs_address)
 
     def one_has_ended() -> bool:
-        states = (
-            [trial["state"] for trial in json.loads(watch.read_text()).values()] if watch.exists() else []
-        )
+        states = [trial["state"] for trial in watched(folder / "s")]
         return "ended" in states and "runs" in states
 
     wait_for(one_has_ended, 300)
