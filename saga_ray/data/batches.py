@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from itertools import count
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from saga_ray.config.settings import DataSettings
 from saga_ray.data.pairs import PlannedPair
-from saga_ray.data.pictures import Pixels, decode, read_bytes
+from saga_ray.data.picture_column import PictureColumn
+from saga_ray.data.pictures import Pixels
 from saga_ray.data.plan import MicroBatch, Plan, SharedPair
 from saga_ray.data.table import ImageTable
 from saga_ray.data.transforms import augment, augmentation_rng
@@ -44,9 +44,9 @@ class StreamedBatch:
 
 
 def decode_rows(
-    images: pa.Array, rows: Sequence[int], epoch: int, seed: int, settings: DataSettings
+    images: PictureColumn, rows: Sequence[int], epoch: int, seed: int, settings: DataSettings
 ) -> Pixels:
-    """Decode and augment rows of an image column: B x H x W x RGB.
+    """Decode and augment rows of a picture column: B x H x W x RGB.
 
     Raises UserError for a picture that could be read when the data set was loaded and no longer can.
     """
@@ -54,11 +54,11 @@ def decode_rows(
     size = math.ceil(settings.image_size / math.sqrt(settings.crop_scale))
     pixels = np.empty((len(rows), settings.image_size, settings.image_size, 3), dtype=np.uint8)
     for place, row in enumerate(rows):
-        source = images[row].as_py()
         try:
-            image_HWC = np.asarray(decode(read_bytes(source), size))
+            image_HWC = np.asarray(images.decode(row, size))
         # whatever reading and decoding raise (file systems, Pillow's decoders): the picture was whole before
         except Exception as error:
+            source = images.source(row)
             name = source if isinstance(source, str) else f"the picture of training row {row}"
             raise UserError(f"{name} could be read when the run began and no longer can: {error}") from error
         pixels[place] = augment(image_HWC, augmentation_rng(seed, epoch, row), settings)

@@ -57,6 +57,8 @@ class CheckReport:
     split_seed: int | None
     """Seed of the class-disjoint split; None where the data set has a split of its own."""
     problems: list[Problem]
+    differs: tuple[str, ...]
+    """How the data set differs from its official release: no problem, since it may be a part of it."""
 
     @property
     def clean(self) -> bool:
@@ -85,6 +87,7 @@ class CheckReport:
         lines = [
             f"{self.name}: {self.images} pictures of {self.classes} classes",
             f"  {'; '.join(parts)}{origin}",
+            *(f"  differs: {each}" for each in self.differs),
         ]
         for kind, count in self.counts.items():
             lines.append(f"{kind}: {count}")
@@ -103,7 +106,7 @@ def check(settings: DataSettings, seed: int) -> CheckReport:
 
 def check_rows(rows: Rows, settings: DataSettings, seed: int) -> CheckReport:
     """The same for rows at hand."""
-    examined = examine(rows.images, looks=True)
+    examined = examine(rows.images, looks=True, banner=rows.banner)
     splits = assign(rows, settings, seed)
     problems = [
         *_broken(rows, examined),
@@ -124,6 +127,7 @@ def check_rows(rows: Rows, settings: DataSettings, seed: int) -> CheckReport:
         },
         split_seed=seed if rows.splits is None else None,
         problems=sorted(problems, key=lambda problem: kinds[problem.kind]),
+        differs=rows.differs,
     )
 
 

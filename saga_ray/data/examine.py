@@ -40,14 +40,14 @@ class Examined:
     look: Look | None = None
 
 
-def examine(images: Sequence[Source], *, looks: bool = False) -> list[Examined]:
+def examine(images: Sequence[Source], *, looks: bool = False, banner: int = 0) -> list[Examined]:
     """Read and decode every picture in threads; `looks` also says what it looks like (costs about twice the
-    time)."""
+    time). `banner` is that of `Rows`."""
     with ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1)) as pool:
-        return list(pool.map(partial(_examine_one, looks=looks), images))
+        return list(pool.map(partial(_examine_one, looks=looks, banner=banner), images))
 
 
-def _examine_one(source: Source, looks: bool) -> Examined:
+def _examine_one(source: Source, looks: bool, banner: int) -> Examined:
     if not source:
         return Examined("", "there is no picture in this row")
     try:
@@ -59,7 +59,7 @@ def _examine_one(source: Source, looks: bool) -> Examined:
         return Examined("", f"cannot be read: {error}")
     digest = hashlib.sha256(data).hexdigest()
     try:
-        image = decode(data, 4 * LOOK_SIZE)
+        image = decode(data, 4 * LOOK_SIZE, banner=banner)
     # a broken file can make Pillow's decoders raise nearly anything
     except Exception as error:
         return Examined(digest, _reason(error))

@@ -27,6 +27,11 @@ class Rows:
     splits: list[str] | None
     """None where the data has no split of its own."""
     attributes: dict[str, list[str]] = field(default_factory=dict)
+    banner: int = 0
+    """Pixels at the bottom of every picture that are no part of it (a line of credits, for example): they are
+    cut off wherever a picture is decoded."""
+    differs: tuple[str, ...] = ()
+    """One sentence for each number that is not that of the official release, where there is one."""
 
     def __post_init__(self) -> None:
         columns: list[Sized] = [self.images, self.where, self.labels, *self.attributes.values()]

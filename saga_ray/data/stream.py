@@ -20,13 +20,13 @@ from itertools import count, islice
 from typing import Any, TypeAlias
 
 import numpy as np
-import pyarrow as pa
 import ray
 import ray.data
 from ray.exceptions import RayTaskError
 
 from saga_ray.config.settings import DataSettings
 from saga_ray.data.batches import StreamedBatch, assemble, decode_rows, local_stream
+from saga_ray.data.picture_column import PictureColumn
 from saga_ray.data.plan import MicroBatch, Plan
 from saga_ray.data.table import ImageTable
 from saga_ray.errors import UserError
@@ -44,7 +44,7 @@ WAIT_S = 300.0
 CLOSE_S = 30.0
 """Longest wait for decoding to stop."""
 
-Images: TypeAlias = "ray.ObjectRef[pa.Array]"
+Images: TypeAlias = "ray.ObjectRef[PictureColumn]"
 Ready: TypeAlias = "queue.Queue[StreamedBatch | _End]"
 
 

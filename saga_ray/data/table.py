@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from saga_ray.config.settings import DataSettings
 from saga_ray.data.examine import Examined, examine
-from saga_ray.data.pictures import Pixels, Source, centre_square, decode, read_bytes
+from saga_ray.data.picture_column import PictureColumn
+from saga_ray.data.pictures import Pixels, Source, centre_square, read_bytes
 from saga_ray.data.rows import SPLITS, Rows
 from saga_ray.data.splits import assign
 from saga_ray.errors import UserError
@@ -31,9 +32,7 @@ class ImageTable:
     """Every list and array has one entry a row, in the source's order. Made by `sources.load`."""
 
     name: str
-    images: pa.Array
-    """Paths (large_string) or encoded pictures (large_binary); Arrow, so that tasks map it and copy nothing.
-    """
+    images: PictureColumn
     where: list[str]
     labels: NDArray[np.int64]
     """Index into `classes`."""
@@ -47,6 +46,8 @@ class ImageTable:
     """Seed of the class-disjoint split; None where the data set has a split of its own."""
     hash: str
     """SHA-256 over the bytes of all pictures, labels and splits of the whole data set; a part keeps it."""
+    differs: tuple[str, ...] = ()
+    """How the data set differs from its official release, a sentence each; a part keeps them."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -59,7 +60,7 @@ class ImageTable:
         rows = np.flatnonzero(kept)
         return replace(
             self,
-            images=self.images.take(pa.array(rows)),
+            images=self.images.take(rows.tolist()),
             where=[self.where[row] for row in rows],
             labels=labels.astype(np.int64),
             classes=[self.classes[label] for label in present],
@@ -69,7 +70,7 @@ class ImageTable:
 
     def read_image(self, row: int, size: int) -> Pixels:
         """A row's picture as it is at test time: its centred square at `size` pixels; uint8, HWC, RGB."""
-        return centre_square(decode(read_bytes(self.images[row].as_py()), size), size)
+        return centre_square(self.images.decode(row, size), size)
 
 
 def build(rows: Rows, settings: DataSettings, seed: int) -> ImageTable:
@@ -79,7 +80,7 @@ def build(rows: Rows, settings: DataSettings, seed: int) -> ImageTable:
     """
     if not rows.images:
         raise UserError(f"{rows.name}: there are no pictures")
-    examined = examine(rows.images)
+    examined = examine(rows.images, banner=rows.banner)
     whole = [row for row, result in enumerate(examined) if result.problem is None]
     skipped = [
         SkippedImage(rows.where[row], result.problem) for row, result in enumerate(examined) if result.problem
@@ -92,7 +93,7 @@ def build(rows: Rows, settings: DataSettings, seed: int) -> ImageTable:
     kept_splits = [splits[row] for row in whole]
     return ImageTable(
         name=rows.name,
-        images=_image_column([rows.images[row] for row in whole]),
+        images=PictureColumn(_sources([rows.images[row] for row in whole]), rows.banner),
         where=[rows.where[row] for row in whole],
         labels=np.array([number[name] for name in names], dtype=np.int64),
         classes=classes,
@@ -101,6 +102,7 @@ def build(rows: Rows, settings: DataSettings, seed: int) -> ImageTable:
         skipped=skipped,
         split_seed=seed if rows.splits is None else None,
         hash=_hash([examined[row] for row in whole], names, kept_splits),
+        differs=rows.differs,
     )
 
 
@@ -115,7 +117,7 @@ def _refuse_if_broken(rows: Rows, skipped: list[SkippedImage], most: float) -> N
     )
 
 
-def _image_column(images: Sequence[Source]) -> pa.Array:
+def _sources(images: Sequence[Source]) -> pa.Array:
     if all(isinstance(image, str) for image in images):
         return pa.array(images, type=pa.large_string())
     # a column that mixes paths and bytes becomes bytes: one type, and the data set no longer depends on the

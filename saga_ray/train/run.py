@@ -70,7 +70,7 @@ def run(settings: Settings, output: Path, *, resume: bool = False, trial: Trial 
     progress = Progress([arm.name for arm in arms if arm.trains])
     progress.say(f"loading pictures ({settings.data.source}) and supervisor ({settings.supervisor.path})")
     ready = prepare(settings)
-    _say_what_is_left_out(settings, ready, progress)
+    _say_what_differs_or_is_left_out(settings, ready, progress)
     with cluster(settings, progress.say):
         wait_for_resources(settings, rollouts=ready.rollouts)
         with (
@@ -103,8 +103,11 @@ def run(settings: Settings, output: Path, *, resume: bool = False, trial: Trial 
     return result
 
 
-def _say_what_is_left_out(settings: Settings, ready: Ready, progress: Progress) -> None:
-    """Broken pictures by name, and a verdict score that cannot be had."""
+def _say_what_differs_or_is_left_out(settings: Settings, ready: Ready, progress: Progress) -> None:
+    """How a public data set is not the official one, broken pictures by name, and a verdict score that cannot
+    be had."""
+    for difference in ready.table.differs:
+        progress.say(f"{ready.table.name} differs: {difference}")
     skipped = ready.table.skipped
     for each in skipped[:EXAMPLES]:
         progress.say(f"left out: {each.where}: {each.why}")

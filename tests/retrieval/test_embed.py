@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from saga_ray.config.settings import EvaluationSettings
+from saga_ray.data.picture_column import PictureColumn
 from saga_ray.data.table import ImageTable
 from saga_ray.errors import UserError
 from saga_ray.models.encoder import Encoder
@@ -34,7 +35,7 @@ def table() -> ImageTable:
         images.append(file.getvalue())
     return ImageTable(
         name="noise",
-        images=pa.array(images, type=pa.large_binary()),
+        images=PictureColumn(pa.array(images, type=pa.large_binary())),
         where=[f"row {row}" for row in range(PICTURES)],
         labels=np.arange(PICTURES) // 2,
         classes=[f"class-{label}" for label in range(PICTURES // 2 + 1)],

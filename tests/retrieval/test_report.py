@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from saga_ray.config.settings import GrpoSettings, ReportSettings
+from saga_ray.data.picture_column import PictureColumn
 from saga_ray.data.table import ImageTable
 from saga_ray.retrieval.report import Omitted, ReportData, ResultTable, build, write_report
 from saga_ray.retrieval.report.answers import readable
@@ -48,7 +49,7 @@ def a_table(classes: int = 3, pictures: int = 3) -> ImageTable:
     count = classes * pictures
     return ImageTable(
         name="plain",
-        images=pa.array(images, type=pa.large_binary()),
+        images=PictureColumn(pa.array(images, type=pa.large_binary())),
         where=[f"row {row}" for row in range(count)],
         labels=np.repeat(np.arange(classes), pictures),
         classes=[f"class-{label}" for label in range(classes)],

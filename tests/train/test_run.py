@@ -116,7 +116,9 @@ def test_a_table_without_validation_and_with_a_broken_picture_trains(uninterrupt
 
 def test_what_a_run_leaves_out_is_said(two_parts: Settings) -> None:
     said: list[str] = []
-    driver._say_what_is_left_out(two_parts, driver.prepare(two_parts), SimpleNamespace(say=said.append))  # type: ignore[arg-type]
+    driver._say_what_differs_or_is_left_out(
+        two_parts, driver.prepare(two_parts), SimpleNamespace(say=said.append)
+    )  # type: ignore[arg-type]
     assert [sentence.partition(": two-parts.csv")[0] for sentence in said[:1]] == ["left out"]
     assert "class00/0.png" in said[0] and "the verdict is not scored during training" in said[1]
 

@@ -30,13 +30,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from saga_ray.composed.benchmarks.base.annotations import read_json
 from saga_ray.composed.benchmarks.base.measures import paired
 from saga_ray.composed.benchmarks.base.pictures import Picture, load
 from saga_ray.composed.benchmarks.base.predictions import problems
 from saga_ray.composed.benchmarks.base.queries import Benchmark, Gallery, Query
 from saga_ray.composed.benchmarks.base.ranking import Ranking, rank
 from saga_ray.config.names import modules_in, nearest
+from saga_ray.data.release import read_json
 from saga_ray.errors import UserError
 from saga_ray.files import write_text
 

@@ -26,7 +26,12 @@ from typing import Any
 
 import numpy as np
 
-from saga_ray.composed.benchmarks.base.annotations import (
+from saga_ray.composed.benchmarks.base.measures import Pairs, is_found, recalls
+from saga_ray.composed.benchmarks.base.pictures import Picture
+from saga_ray.composed.benchmarks.base.predictions import Sheet
+from saga_ray.composed.benchmarks.base.queries import Benchmark, Gallery, Query
+from saga_ray.composed.benchmarks.base.ranking import DEPTH, Ranking
+from saga_ray.data.release import (
     Entry,
     Release,
     difference,
@@ -37,11 +42,6 @@ from saga_ray.composed.benchmarks.base.annotations import (
     text,
     texts,
 )
-from saga_ray.composed.benchmarks.base.measures import Pairs, is_found, recalls
-from saga_ray.composed.benchmarks.base.pictures import Picture
-from saga_ray.composed.benchmarks.base.predictions import Sheet
-from saga_ray.composed.benchmarks.base.queries import Benchmark, Gallery, Query
-from saga_ray.composed.benchmarks.base.ranking import DEPTH, Ranking
 from saga_ray.errors import UserError
 
 SPLITS = ("val", "test1")

@@ -24,7 +24,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from saga_ray.composed.benchmarks.base.annotations import (
+from saga_ray.composed.benchmarks.base.measures import Pairs, mean_over_kinds, recalls
+from saga_ray.composed.benchmarks.base.pictures import Picture
+from saga_ray.composed.benchmarks.base.predictions import Sheet
+from saga_ray.composed.benchmarks.base.queries import Benchmark, Gallery, Query
+from saga_ray.composed.benchmarks.base.ranking import DEPTH, Ranking
+from saga_ray.data.release import (
     Release,
     difference,
     malformed,
@@ -33,11 +38,6 @@ from saga_ray.composed.benchmarks.base.annotations import (
     text,
     texts,
 )
-from saga_ray.composed.benchmarks.base.measures import Pairs, mean_over_kinds, recalls
-from saga_ray.composed.benchmarks.base.pictures import Picture
-from saga_ray.composed.benchmarks.base.predictions import Sheet
-from saga_ray.composed.benchmarks.base.queries import Benchmark, Gallery, Query
-from saga_ray.composed.benchmarks.base.ranking import DEPTH, Ranking
 from saga_ray.errors import UserError
 
 SPLITS = ("val", "test")

@@ -20,7 +20,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from saga_ray.composed.benchmarks.base.annotations import (
+from saga_ray.composed.benchmarks.base.measures import Pairs, mean_over_kinds, recalls
+from saga_ray.composed.benchmarks.base.pictures import Box, Picture
+from saga_ray.composed.benchmarks.base.queries import Benchmark, Gallery, Query
+from saga_ray.data.release import (
     Entry,
     Release,
     difference,
@@ -29,9 +32,6 @@ from saga_ray.composed.benchmarks.base.annotations import (
     read_entries,
     text,
 )
-from saga_ray.composed.benchmarks.base.measures import Pairs, mean_over_kinds, recalls
-from saga_ray.composed.benchmarks.base.pictures import Box, Picture
-from saga_ray.composed.benchmarks.base.queries import Benchmark, Gallery, Query
 
 SPLITS = ("test",)
 PROTOCOLS = ("standard",)

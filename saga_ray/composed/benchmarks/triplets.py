@@ -22,11 +22,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from saga_ray.composed.benchmarks.base.annotations import Entry
 from saga_ray.composed.benchmarks.base.measures import Pairs, by_kind, recalls
 from saga_ray.composed.benchmarks.base.pictures import Picture
 from saga_ray.composed.benchmarks.base.queries import Benchmark, Gallery, Query
 from saga_ray.data import rows
+from saga_ray.data.release import Entry
 from saga_ray.data.sources.folder import pictures_in
 from saga_ray.errors import UserError
 

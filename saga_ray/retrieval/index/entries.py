@@ -7,12 +7,13 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from saga_ray.data.pictures import Source, decode, read_bytes
+from saga_ray.data.picture_column import PictureColumn
 from saga_ray.data.table import ImageTable
 from saga_ray.errors import UserError
 from saga_ray.retrieval.index.rows import METADATA, SCHEMA
@@ -36,15 +37,15 @@ def ids_of(table: ImageTable) -> list[str]:
 def entries(table: ImageTable, rows: Sequence[int]) -> pa.Table:
     """The columns of `saga_ray.retrieval.index.rows` but for the key, for these rows of a table."""
     ids = ids_of(table)
-    images: list[Source] = table.images.take(pa.array(rows, type=pa.int64())).to_pylist()
+    sources = [table.images.source(row) for row in rows]
     with ThreadPoolExecutor(
         max_workers=os.cpu_count()
     ) as pool:  # Pillow decodes without the interpreter lock
-        thumbnails = list(pool.map(thumbnail, images))
+        thumbnails = list(pool.map(partial(thumbnail, table.images), rows))
     columns = [
         pa.array([ids[row] for row in rows], type=pa.string()),
         pa.array([table.classes[int(table.labels[row])] for row in rows], type=pa.string()),
-        pa.array([image if isinstance(image, str) else None for image in images], type=pa.string()),
+        pa.array([source if isinstance(source, str) else None for source in sources], type=pa.string()),
         pa.array(thumbnails, type=pa.binary()),
     ]
     fields = [SCHEMA.field(number) for number in range(1, len(SCHEMA))]
@@ -60,9 +61,9 @@ def with_keys(entries: pa.Table, keys_M: NDArray[np.int64]) -> pa.Table:
     return entries.add_column(0, SCHEMA.field("key"), pa.array(keys_M, type=pa.int64()))
 
 
-def thumbnail(image: Source) -> bytes:
-    """The whole picture as a JPEG of at most `THUMBNAIL_SIZE` pixels a side."""
-    small = decode(read_bytes(image), THUMBNAIL_SIZE)
+def thumbnail(images: PictureColumn, row: int) -> bytes:
+    """A whole picture as a JPEG of at most `THUMBNAIL_SIZE` pixels a side."""
+    small = images.decode(row, THUMBNAIL_SIZE)
     small.thumbnail((THUMBNAIL_SIZE, THUMBNAIL_SIZE))
     file = io.BytesIO()
     small.save(file, format="JPEG", quality=JPEG_QUALITY)
