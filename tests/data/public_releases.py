@@ -28,7 +28,7 @@ def picture(path: Path, *, mode: str = "RGB", banner: int = 0) -> None:
     coarse[..., 0] = coarse[..., 1]
     whole = Image.new("RGB", (48, 40 + banner), "red")
     whole.paste(Image.fromarray(coarse).resize((48, 40), Image.Resampling.BICUBIC))
-    whole.convert(mode).save(path, "JPEG", quality=95)
+    whole.convert(mode).save(path, "JPEG", quality=95, subsampling=0)
 
 
 def write(path: Path, lines: Iterable[str]) -> None:
@@ -197,7 +197,7 @@ def sop(root: Path) -> Told:
 
 
 def inshop(root: Path) -> Told:
-    """2 training items; 2 others with 2 queries and 2 gallery pictures each; columns are aligned by blanks."""
+    """2 training items; 2 others with 2 queries and 2 gallery pictures each; aligned columns."""
     told, lines = [], []
     for item, statuses in (
         ("id_00000001", ("train", "train")),

@@ -218,7 +218,7 @@ def test_the_banner_of_aircraft_is_cut_wherever_a_picture_is_decoded(tmp_path: P
 def test_a_banner_shrinks_with_a_picture_that_is_decoded_smaller(tmp_path: Path, size: int) -> None:
     image = Image.new("RGB", (400, 300), "green")
     image.paste("red", (0, 280, 400, 300))
-    image.save(tmp_path / "large.jpg", quality=95)
+    image.save(tmp_path / "large.jpg", quality=95, subsampling=0)
     data = (tmp_path / "large.jpg").read_bytes()
     with_banner, without = decode(data, size), decode(data, size, banner=20)
     assert without.width == with_banner.width
@@ -309,6 +309,7 @@ def test_a_malformed_matlab_file_is_named(tmp_path: Path) -> None:
     cars_whole(tmp_path)
     file = tmp_path / "cars_annos.mat"
     entry = np.empty((1, 1), dtype=[("relative_im_path", object), ("class", object)])
+    entry[0, 0] = ("car_ims/000001.jpg", 1)
     names = np.array(["a", "b"], dtype=object)
     for content, words in (
         ({"class_names": names}, "cars_annos.mat: holds no 'annotations'"),

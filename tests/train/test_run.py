@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -116,9 +117,11 @@ def test_a_table_without_validation_and_with_a_broken_picture_trains(uninterrupt
 
 def test_what_a_run_leaves_out_is_said(two_parts: Settings) -> None:
     said: list[str] = []
-    driver._say_what_differs_or_is_left_out(
-        two_parts, driver.prepare(two_parts), SimpleNamespace(say=said.append)
-    )  # type: ignore[arg-type]
+    ready = driver.prepare(two_parts)
+    ready = replace(ready, table=replace(ready.table, differs=("train pictures: 1 here",)))
+    progress: Any = SimpleNamespace(say=said.append)
+    driver._say_what_differs_or_is_left_out(two_parts, ready, progress)
+    assert said.pop(0) == f"{ready.table.name} differs: train pictures: 1 here"
     assert [sentence.partition(": two-parts.csv")[0] for sentence in said[:1]] == ["left out"]
     assert "class00/0.png" in said[0] and "the verdict is not scored during training" in said[1]
 
