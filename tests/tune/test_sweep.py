@@ -26,7 +26,7 @@ from saga_ray.config.settings import Settings
 from saga_ray.config.sweep import resolve_sweep
 from saga_ray.errors import UserError
 from saga_ray.retrieval.evaluate import evaluate_path
-from saga_ray.train.folder import RunFolder
+from saga_ray.train.folder import LOCK, RunFolder
 from saga_ray.tune.result import SweepResult, read
 from saga_ray.tune.sweep import sweep
 from tests.train.small import make_pictures
@@ -217,8 +217,8 @@ def test_a_trial_whose_process_is_killed_goes_on_and_its_workers_give_back_their
     )
     process = start_job(space, folder / "s")
     wait_for(lambda: any(trial["step"] >= 2 for trial in watched(folder / "s")), 300)
-    [told] = (folder / "s" / "tune").glob("*/result.json")
-    os.kill(json.loads(told.read_text().splitlines()[0])["pid"], signal.SIGKILL)
+    [lock] = (folder / "s" / "trials").glob(f"*/{LOCK}")
+    os.kill(int(lock.read_text().split()[0]), signal.SIGKILL)
     at = watched(folder / "s")[0]["step"]
     _, said = process.communicate(timeout=600)
     assert process.returncode == 0, said
