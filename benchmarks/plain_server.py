@@ -19,7 +19,7 @@ import uvicorn
 from fastapi import FastAPI, File, UploadFile
 from fastapi.responses import JSONResponse
 
-from saga_ray.data.pictures import centre_square, decode
+from saga_ray.data.decoding import centre_square, decode
 from saga_ray.models.encoder import Encoder
 
 

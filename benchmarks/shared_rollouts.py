@@ -77,19 +77,19 @@ def _taken(actors: list[Any], name: str, version: str, turn: Any) -> Engines:
 
 
 def one(private: bool, folder: Path) -> None:
-    """Run the sweep; private: no actors are given to the trials, so that each starts its own."""
+    """Run the sweep; private: with as many actors as trials, each of which has its own."""
     from saga_ray.config.sweep import resolve_sweep
-    from saga_ray.tune import sweep
+    from saga_ray.tune import engines, sweep
 
     if private:
-        make = sweep.start_engines
+        make = engines.start_engines
 
         def one_each(base: Settings, *args: Any, **kwargs: Any) -> OneEach:
             base.rollout.actors = TRIALS
             made = make(base, *args, **kwargs)
             return OneEach(made.actors, made.name, made.version, ray.remote(Turn).remote())
 
-        sweep.start_engines = one_each
+        engines.start_engines = one_each
     settings = resolve_sweep("furniture_sweep", [*CHANGES, f"set={STEPS}"])
     result = sweep.sweep(settings, folder)
     assert all(trial.status == "finished" for trial in result.trials), result.trials

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saga_ray.config.settings import DataSettings
+from saga_ray.data.decoding import Pixels
 from saga_ray.data.pairs import PlannedPair
 from saga_ray.data.picture_column import PictureColumn
-from saga_ray.data.pictures import Pixels
 from saga_ray.data.plan import MicroBatch, Plan, SharedPair
 from saga_ray.data.table import ImageTable
 from saga_ray.data.transforms import augment, augmentation_rng

@@ -13,7 +13,8 @@ import imagehash
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from saga_ray.data.pictures import Pixels, Source, decode, read_bytes
+from saga_ray.data.decoding import Pixels, decode
+from saga_ray.data.pictures import Source, read_bytes
 
 LOOK_SIZE = 16
 """Pixels to a side of the small copies that near-duplicates are compared on."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 from PIL import Image
 
-from saga_ray.data.pictures import Source, decode, read_bytes
+from saga_ray.data.decoding import decode
+from saga_ray.data.pictures import Source, read_bytes
 
 
 @dataclass(frozen=True, eq=False)

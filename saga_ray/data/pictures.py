@@ -1,24 +1,13 @@
-"""One picture: from a path, an address or bytes to RGB pixels."""
+"""One picture's encoded bytes, wherever they are."""
 
 from __future__ import annotations
 
-import io
-import math
 from pathlib import Path
 
 import fsspec  # type: ignore[import-untyped]
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
 Source = str | bytes
 """A picture's encoded bytes, a path on disk, or an address that fsspec opens (`s3://…`)."""
-
-Pixels = NDArray[np.uint8]
-
-DECODE_MARGIN = 2
-"""JPEGs are decoded at half, quarter or eighth size while both sides keep this many times the size asked for.
-"""
 
 
 def is_address(source: str) -> bool:
@@ -35,37 +24,3 @@ def read_bytes(source: Source) -> bytes:
             content: bytes = file.read()
         return content
     return Path(source).read_bytes()
-
-
-def decode(data: bytes, size: int, formats: tuple[str, ...] | None = None, *, banner: int = 0) -> Image.Image:
-    """Decode to upright RGB; `size` (pixels) is what the picture will be resized to, so that large JPEGs
-    decode faster. `formats` (Pillow's names) limits what is tried; none: all that Pillow knows. `banner` is
-    the height of a strip at the bottom, in pixels of the whole picture, that is cut off.
-
-    The EXIF orientation is applied, transparent parts become white, grayscale, palette and CMYK pictures
-    become RGB. Raises OSError, ValueError or the format's own error for what is no whole picture.
-    """
-    image: Image.Image = Image.open(io.BytesIO(data), formats=formats)
-    height = image.height
-    image.draft(None, (DECODE_MARGIN * size, DECODE_MARGIN * size))
-    image.load()
-    # a JPEG that was decoded smaller has a smaller banner; half a row of it is cut as a whole one
-    banner = math.ceil(banner * image.height / height)
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    if banner >= image.height:
-        raise ValueError("the picture is no higher than the banner at its bottom")
-    return image.convert("RGB").crop((0, 0, image.width, image.height - banner))
-
-
-def centre_square(image: Image.Image, size: int) -> Pixels:
-    """The largest centred square, resized to `size` pixels: uint8, height x width x RGB."""
-    side = min(image.size)
-    left, top = (image.width - side) / 2, (image.height - side) / 2
-    box = (left, top, left + side, top + side)
-    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=box))

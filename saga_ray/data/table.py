@@ -11,9 +11,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from saga_ray.config.settings import DataSettings
+from saga_ray.data.decoding import Pixels, centre_square
 from saga_ray.data.examine import Examined, examine
 from saga_ray.data.picture_column import PictureColumn
-from saga_ray.data.pictures import Pixels, Source, centre_square, read_bytes
+from saga_ray.data.pictures import Source, read_bytes
 from saga_ray.data.rows import SPLITS, Rows
 from saga_ray.data.splits import assign
 from saga_ray.errors import UserError

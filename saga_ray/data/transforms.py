@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from saga_ray.config.settings import DataSettings
-from saga_ray.data.pictures import Pixels, centre_square
+from saga_ray.data.decoding import Pixels, centre_square
 from saga_ray.data.seeds import generator
 
 RATIO = (3 / 4, 4 / 3)

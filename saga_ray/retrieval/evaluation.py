@@ -24,8 +24,7 @@ def retrieval_measures(z_ME: ArrayLike, labels_M: ArrayLike, *, seed: int) -> di
     """Every item queries all the others: recall@1, @2, @4, @8, map@r and r_precision, as fractions.
 
     `queries` counts the queries behind the numbers, `queries_left_out` those whose class has no other item.
-    `seed` decides ties. Embeddings are L2-normalised, labels of any type that can be
-    compared.
+    `seed` decides ties. Embeddings are L2-normalised, labels of any type that can be compared.
     """
     z, label = np.asarray(z_ME, dtype=np.float32), np.asarray(labels_M)
     assert label.shape == z.shape[:1], (z.shape, label.shape)

@@ -1,6 +1,6 @@
 """Untrusted bytes to pixels: only known formats, only sizes that fit in memory, one sentence for the rest.
 
-What passes is decoded by `saga_ray.data.pictures`, as in training and when an index is built: grayscale,
+What passes is decoded by `saga_ray.data.decoding`, as in training and when an index is built: grayscale,
 palette, CMYK and 16-bit pictures become 8-bit RGB, transparent parts white.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from PIL import Image, UnidentifiedImageError
 
-from saga_ray.data.pictures import centre_square, decode
+from saga_ray.data.decoding import centre_square, decode
 from saga_ray.serve.backend import Pixels
 from saga_ray.serve.errors import InvalidPicture
 

@@ -21,8 +21,6 @@ Every measure and share is a fraction in [0, 1]; per cent is made where a table 
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +29,7 @@ from rich import box
 from rich.table import Table
 
 from saga_ray.errors import UserError
+from saga_ray.files import write_text
 from saga_ray.retrieval.record import DataRecord, Number, Record
 from saga_ray.retrieval.report.data import Omitted, ResultTable
 
@@ -95,12 +94,7 @@ class Result(Record):
     def write(self, folder: Path) -> Path:
         """Write ``folder/result.json``, whole or not at all; returns its path."""
         path = folder / FILE_NAME
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=folder, suffix=".tmp", delete=False
-        ) as file:
-            file.write(self.to_json() + "\n")
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, path)
+        write_text(path, self.to_json() + "\n")
         return path
 
     def to_json(self) -> str:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import jinja2
-
 from saga_ray.config.sweep import SweepSettings
 from saga_ray.files import write_text
+from saga_ray.html import PAGE, environment
 from saga_ray.tune import drawing
 from saga_ray.tune.importance import FEWEST, importances
 from saga_ray.tune.result import SweepResult, over_seeds
 from saga_ray.tune.watch import shown
 
-FILE_NAME = "index.html"
 TEMPLATES = Path(__file__).parent / "templates"
 MEASURES = ("recall@1", "recall@4", "map@r", "r_precision", "nmi")
 
@@ -21,16 +19,10 @@ MEASURES = ("recall@1", "recall@4", "map@r", "r_precision", "nmi")
 def write_sweep_report(folder: Path, sweep: SweepSettings, result: SweepResult) -> Path:
     """Write ``folder/index.html``, whole or not at all; returns its path."""
     folder.mkdir(parents=True, exist_ok=True)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters |= {"shown": shown, "percent": lambda value: f"{100 * value:.1f}"}
+    templates = environment(TEMPLATES)
+    templates.filters |= {"shown": shown, "percent": lambda value: f"{100 * value:.1f}"}
     scored = [trial for trial in result.trials if trial.value is not None]
-    page = environment.get_template("sweep.html.jinja").render(
+    page = templates.get_template("sweep.html.jinja").render(
         sweep=sweep,
         result=result,
         scored=scored,
@@ -43,5 +35,5 @@ def write_sweep_report(folder: Path, sweep: SweepSettings, result: SweepResult) 
         shows_seed=sweep.repeats > 1,
         over_seeds=over_seeds,
     )
-    write_text(folder / FILE_NAME, page)
-    return folder / FILE_NAME
+    write_text(folder / PAGE, page)
+    return folder / PAGE

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,13 +28,12 @@ from saga_ray.models.encoder import Encoder
 from saga_ray.retrieval.embed import embed
 from saga_ray.retrieval.evaluation import evaluate_embeddings
 from saga_ray.retrieval.record import data_record, installed_versions
-from saga_ray.rollout.pool import Engines, start_engines
 from saga_ray.tracking.mlflow import store_uri
 from saga_ray.tracking.sweep import SweepTracker, start_sweep
-from saga_ray.train.arms import ARMS, arm_settings, needs_rollouts
-from saga_ray.train.cluster import alive_nodes, cluster, wait_for_resources
+from saga_ray.train.cluster import alive_nodes, cluster
 from saga_ray.train.folder import RunFolder, read_json, write_json
 from saga_ray.train.prepare import Ready, prepare, require_classes
+from saga_ray.tune.engines import TRIAL_CPUS, shared_engines
 from saga_ray.tune.points import points
 from saga_ray.tune.report import write_sweep_report
 from saga_ray.tune.result import Status, SweepResult, TrialResult, ranking
@@ -43,8 +42,6 @@ from saga_ray.tune.trial import TrialTask, TuneTrial, looks
 from saga_ray.tune.watch import Watch, Watched
 
 SWEEP, WINNER, TUNE = "sweep.json", "winner.toml", "tune"
-TRIAL_CPUS = 0.5
-"""Of a trial's own process, which waits most of the time; training workers have theirs."""
 
 
 def sweep(settings: SweepSettings, output: Path, *, resume: bool = False) -> SweepResult:
@@ -62,7 +59,7 @@ def sweep(settings: SweepSettings, output: Path, *, resume: bool = False) -> Swe
     with (
         cluster(base, say, state_api=True),  # by which Ray Train gives back the workers of a trial that died
         _tracked(settings, base, output, resume=resume) as tracker,
-        _engines(settings, base, ready, say) as engines,
+        shared_engines(settings, base, ready, say) as engines,
     ):
         task = TrialTask(settings, engines, output, tracker.run_id, store_uri(base, output_home(output)))
         with Watch(settings, output, base.train.steps) as watch:
@@ -111,27 +108,6 @@ def _tracked(
         output.mkdir(parents=True, exist_ok=True)
         write_json(output / SWEEP, {"mlflow_run": tracker.run_id, "sweep": settings.model_dump()})
         yield tracker
-
-
-@contextmanager
-def _engines(
-    settings: SweepSettings, base: Settings, ready: Ready, say: Callable[[str], None]
-) -> Iterator[Engines | None]:
-    """The rollout actors of all trials, outside their placement groups; gone at the end whatever happens."""
-    arm = ARMS[settings.arm]
-    needed = any(
-        needs_rollouts(arm_settings(trial_settings(settings, values), arm)) for values in corners(settings)
-    )
-    wait_for_resources(base, rollouts=needed, runs=settings.concurrency, driver_cpus=TRIAL_CPUS)
-    if not needed:
-        yield None
-        return
-    say(f"starting {base.rollout.actors} rollout actor(s) with {base.rollout.engine}, shared by all trials")
-    engines = start_engines(base, ready.supervisor.folder, name=f"rollouts-{settings.name}-{time.time_ns()}")
-    try:
-        yield engines
-    finally:
-        engines.close()
 
 
 def _search(settings: SweepSettings, base: Settings, task: TrialTask, watch: Watch, *, resume: bool) -> bool:

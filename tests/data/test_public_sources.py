@@ -18,9 +18,9 @@ from saga_ray.config.settings import DataSettings
 from saga_ray.data import sources
 from saga_ray.data.batches import decode_rows
 from saga_ray.data.check import check_rows
+from saga_ray.data.decoding import decode
 from saga_ray.data.examine import examine
 from saga_ray.data.listings import differences, read_names
-from saga_ray.data.pictures import decode
 from saga_ray.data.rows import Rows
 from saga_ray.data.table import ImageTable
 from saga_ray.errors import UserError

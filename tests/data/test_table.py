@@ -13,7 +13,7 @@ from PIL import Image
 
 from saga_ray.config.settings import DataSettings
 from saga_ray.data import sources
-from saga_ray.data.pictures import decode
+from saga_ray.data.decoding import decode
 from saga_ray.data.table import ImageTable
 from saga_ray.errors import UserError
 

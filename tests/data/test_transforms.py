@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from saga_ray.config.settings import DataSettings
-from saga_ray.data.pictures import centre_square
+from saga_ray.data.decoding import centre_square
 from saga_ray.data.transforms import augment, augmentation_rng
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from saga_ray.cli import main
 from saga_ray.config.names import PACKAGE
-from saga_ray.data.pictures import centre_square, decode
+from saga_ray.data.decoding import centre_square, decode
 from saga_ray.errors import UserError
 from saga_ray.export import export, formats
 from saga_ray.export.compare import TOLERANCE, compare, pictures

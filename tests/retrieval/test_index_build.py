@@ -18,7 +18,7 @@ from PIL import Image
 from saga_ray.cli import main
 from saga_ray.config.settings import EvaluationSettings, Settings
 from saga_ray.data import sources
-from saga_ray.data.pictures import centre_square, decode
+from saga_ray.data.decoding import centre_square, decode
 from saga_ray.errors import UserError
 from saga_ray.models.encoder import Encoder
 from saga_ray.models.pooler import Pooler

@@ -20,7 +20,7 @@ from PIL import Image
 from saga_ray.config.serving import ServeSettings
 from saga_ray.config.settings import DataSettings, EvaluationSettings
 from saga_ray.data import sources
-from saga_ray.data.pictures import centre_square, decode
+from saga_ray.data.decoding import centre_square, decode
 from saga_ray.models.encoder import Encoder
 from saga_ray.models.pooler import Pooler
 from saga_ray.retrieval.index.build import build

@@ -1,6 +1,6 @@
 """A Python package of a few short files that needs PyTorch, Pillow and safetensors, and nothing of saga-ray.
 
-The files are the tower's and the pooler's own sources and the functions that read a picture, so that there is
+The files are the tower's, the pooler's and the decoder's own sources, so that there is
 no second implementation to keep equal.
 """
 
@@ -19,10 +19,9 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image
 
-from saga_ray.data import pictures
+from saga_ray.data import decoding
 from saga_ray.errors import UserError
-from saga_ray.export.compare import Compared, compare
-from saga_ray.export.compare import pictures as test_pictures
+from saga_ray.export.compare import Compared, compare, pictures
 from saga_ray.models import pooler
 from saga_ray.models.encoder import CONFIG, WEIGHTS, Encoder
 from saga_ray.models.towers import base
@@ -43,20 +42,6 @@ print(embeddings[0] @ embeddings[1])
 
 It needs `torch`, `numpy`, `pillow` and `safetensors`, and nothing of saga-ray.
 """
-
-READ_HEADER = '''"""One picture: from bytes to RGB pixels."""
-
-from __future__ import annotations
-
-import io
-from collections.abc import Sequence
-
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageOps
-
-Pixels = NDArray[np.uint8]
-'''
 
 CHECK = """
 import sys
@@ -101,9 +86,7 @@ def _sources(encoder: Encoder) -> dict[str, str]:
         "tower.py": tower,
         "tower_base.py": inspect.getsource(base),
         "pooler.py": inspect.getsource(pooler),
-        "pictures.py": READ_HEADER
-        + f"DECODE_MARGIN = {pictures.DECODE_MARGIN}\n\n\n"
-        + "\n\n".join(inspect.getsource(part) for part in (pictures.decode, pictures.centre_square)),
+        "decoding.py": inspect.getsource(decoding),
     }
 
 
@@ -117,7 +100,7 @@ def _compare(encoder: Encoder, folder: Path, aside: Path) -> Compared:
     """Load the package in a process that cannot import saga-ray, and compare pixels and embeddings."""
     size = encoder.tower.image_size
     picture = _sample()
-    batches = {f"batch_{number}": images for number, images in enumerate(test_pictures(size))}
+    batches = {f"batch_{number}": images for number, images in enumerate(pictures(size))}
     np.savez(aside / "given.npz", picture=np.frombuffer(picture, np.uint8), **batches)  # type: ignore[arg-type]
     environment = os.environ | {"PYTHONPATH": str(folder.absolute()), "PYTHONDONTWRITEBYTECODE": "1"}
     ended = subprocess.run(
@@ -132,7 +115,7 @@ def _compare(encoder: Encoder, folder: Path, aside: Path) -> Compared:
         why = (ended.stderr.strip().splitlines() or ["no message"])[-1]
         raise UserError(f"the exported package cannot be loaded by itself: {why}; it was not kept")
     made = np.load(aside / "made.npz")
-    if not np.array_equal(made["pixels"], pictures.centre_square(pictures.decode(picture, size), size)):
+    if not np.array_equal(made["pixels"], decoding.centre_square(decoding.decode(picture, size), size)):
         raise UserError("the exported package reads pictures otherwise than saga-ray; it was not kept")
     embeddings = iter([made[name] for name in batches])
     return compare(encoder, lambda _: next(embeddings), "the exported package")

@@ -8,7 +8,7 @@ from pathlib import Path
 from saga_ray.errors import UserError
 
 PREPROCESSING = "centre-square-bicubic-1"
-"""Names how `saga_ray.data.pictures` makes pixels of a picture. Changed pixels need a new name here."""
+"""Names how `saga_ray.data.decoding` makes pixels of a picture. Changed pixels need a new name here."""
 
 FILES = ("config.json", "encoder.safetensors")
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
 import numpy as np
 
+from saga_ray.files import write_text
+from saga_ray.html import PAGE, environment
 from saga_ray.retrieval.report import curves, pictures
 from saga_ray.retrieval.report.answers import ReadableAnswer, readable
 from saga_ray.retrieval.report.data import Answer, Attended, Omitted, ReportData, Rollout
 
-FILE_NAME = "index.html"
 TEMPLATES = Path(__file__).parent / "templates"
 MINUS = "\N{MINUS SIGN}"
 
@@ -35,30 +33,20 @@ def write_report(folder: Path, data: ReportData, *, verdict_key: str = "") -> Pa
     """
     folder.mkdir(parents=True, exist_ok=True)
     page = render(data, verdict_key)
-    path = folder / FILE_NAME
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=folder, suffix=".tmp", delete=False) as file:
-        file.write(page)
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
-    return path
+    write_text(folder / PAGE, page)
+    return folder / PAGE
 
 
 def render(data: ReportData, verdict_key: str) -> str:
     """The page as text."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters |= {"picture": pictures.data_uri, "signed": signed, "minus": minus}
-    environment.tests["omitted"] = lambda section: isinstance(section, Omitted)
+    templates = environment(TEMPLATES)
+    templates.filters |= {"picture": pictures.data_uri, "signed": signed, "minus": minus}
+    templates.tests["omitted"] = lambda section: isinstance(section, Omitted)
     history = data.history
     seconds = [] if isinstance(history, Omitted) else curves.seconds_by_part(history)
     parts = dict.fromkeys(part for spent in seconds for part, _ in spent.parts)
     most = _most_attention(data.attention)
-    return environment.get_template("page.html.jinja").render(
+    return templates.get_template("page.html.jinja").render(
         data=data,
         style=(TEMPLATES / "style.css").read_text(encoding="utf-8"),
         panels=history if isinstance(history, Omitted) else curves.panels(history),

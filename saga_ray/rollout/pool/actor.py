@@ -104,7 +104,7 @@ class EngineActor:
             return self._desks.get(name)
 
     def _died(self, trace: str) -> None:
-        told = [desk.collector.last_words.remote(self.index, trace) for desk in self._desks.values()]
+        told = [desk.collector.last_words.remote(self.index, trace) for desk in list(self._desks.values())]
         try:
             ray.wait(told, num_returns=len(told), timeout=TELL_TIMEOUT_S)
         finally:

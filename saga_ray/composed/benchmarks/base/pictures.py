@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from saga_ray.data.pictures import decode, read_bytes
+from saga_ray.data.decoding import decode
+from saga_ray.data.pictures import read_bytes
 from saga_ray.errors import UserError
 
 Box = tuple[float, float, float, float]
