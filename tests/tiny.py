@@ -12,7 +12,7 @@ group.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -127,6 +127,15 @@ class TinySupervisor(Supervisor):
 
     def image_spans(self, style: str) -> tuple[slice, slice]:
         return slice(0, TOKENS), slice(TOKENS, 2 * TOKENS)
+
+    def embedding_layout(self, text: str, *, image: bool) -> tuple[list[int], list[int]]:
+        return [], [IDS["describe"][0]]
+
+    def image_embeddings(self, x_BND: Tensor) -> Tensor:
+        return x_BND.to(self.projection.dtype) @ self.projection.T
+
+    def embedder_parameters(self) -> Iterator[nn.Parameter]:
+        yield self.projection
 
     def answer_tokens(self, style: str) -> int:
         return 7

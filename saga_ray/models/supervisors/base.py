@@ -10,7 +10,7 @@ prompt length, T answer length, S sequence length, H width of the language model
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,6 +106,21 @@ class Supervisor(nn.Module, ABC):
     @abstractmethod
     def image_spans(self, style: str) -> tuple[slice, slice]:
         """Where image a's and image b's N tokens stand in the prompt's L positions."""
+
+    # As embedder of composed retrieval
+
+    @abstractmethod
+    def embedding_layout(self, text: str, *, image: bool) -> tuple[list[int], list[int]]:
+        """The token ids before and after the image of a prompt to embed, the family's chat template
+        included; without an image all ids stand after."""
+
+    @abstractmethod
+    def image_embeddings(self, x_BND: Tensor) -> Tensor:
+        """e_BNH: image tokens as the language model reads them in such a prompt."""
+
+    @abstractmethod
+    def embedder_parameters(self) -> Iterator[nn.Parameter]:
+        """What trains beside the language model's adapters."""
 
     # The language model
 

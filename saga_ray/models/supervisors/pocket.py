@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +118,23 @@ class Pocket(Supervisor):
         """Positions of both images' tokens in the prompt; the same for both styles."""
         size = self.tokens_per_image
         return slice(1, 1 + size), slice(2 + size, 2 + 2 * size)
+
+    # As embedder of composed retrieval
+
+    def embedding_layout(self, text: str, *, image: bool) -> tuple[list[int], list[int]]:
+        """`<first>` X_a and the text; it has no chat template."""
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ([self._first] if image else []), ids
+
+    def image_embeddings(self, x_BND: Tensor) -> Tensor:
+        """See `Supervisor`: as image a of a pair."""
+        e_BNH: Tensor = self.projector(x_BND, 0)
+        return e_BNH
+
+    def embedder_parameters(self) -> Iterator[nn.Parameter]:
+        """The projector, and the words: a pocket supervisor has learned to write answers, not to read."""
+        yield from self.projector.parameters()
+        yield from self.language_model.get_input_embeddings().parameters()
 
     # The answer
 

@@ -1,0 +1,129 @@
+"""An MLLM as the embedder of images, texts, and image + instruction (InstructCIR, arXiv 2412.05756).
+
+The embedding is the language model's last hidden state at the prompt's last position, L2-normalised. The
+model is a supervisor's: its vision tower and projector, and its language model, of which LoRA adapters are
+trained and merged after each stage.
+
+Legend: B prompts, N patch tokens of an image, D token width, H width of the language model, L length of the
+longest prompt, E embedding size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from saga_ray.losses.precision import full_precision
+from saga_ray.models.supervisors.base import Supervisor
+from saga_ray.prompts import composed as prompts
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+
+class Embedder(nn.Module):
+    """Embeddings z_BE of images, texts and composed queries.
+
+    `size`: E, the first so many numbers of the hidden state (Matryoshka truncation); none: all, H.
+    `end`: whether an end-of-sequence token is appended, at whose position the state is read. The released
+    evaluation appends none, other code of the author does; the same must hold in training and evaluation.
+    """
+
+    def __init__(self, supervisor: Supervisor, *, size: int | None = None, end: bool = False) -> None:
+        super().__init__()
+        self.supervisor = supervisor
+        self.tower = supervisor.build_tower().eval().requires_grad_(False)
+        self.size = size or supervisor.hidden_size
+        self.end = end
+        self._adapted: PeftModel | None
+        object.__setattr__(self, "_adapted", None)
+
+    def tokens(self, images_BHWC: Tensor) -> Tensor:
+        """The frozen tower's tokens x_BND of uint8 RGB pictures; they never change, so they can be kept."""
+        with torch.no_grad():
+            x_BND: Tensor = self.tower(images_BHWC)
+        return x_BND
+
+    def images(self, x_BND: Tensor) -> Tensor:
+        """z_BE of images, from their tokens."""
+        return self._embed([prompts.IMAGE] * len(x_BND), x_BND)
+
+    def texts(self, sentences: Sequence[str]) -> Tensor:
+        """z_BE of texts."""
+        return self._embed([prompts.text(sentence) for sentence in sentences], None)
+
+    def composed(self, x_BND: Tensor, instructions: Sequence[str]) -> Tensor:
+        """z_BE of queries: reference images, from their tokens, each with its instruction."""
+        return self._embed([prompts.composed(instruction) for instruction in instructions], x_BND)
+
+    def _embed(self, texts: Sequence[str], x_BND: Tensor | None) -> Tensor:
+        hidden_BH = self.last_hidden(texts, x_BND)
+        z_BE: Tensor = F.normalize(full_precision(hidden_BH[:, : self.size]), dim=-1)
+        return z_BE
+
+    def last_hidden(self, texts: Sequence[str], x_BND: Tensor | None) -> Tensor:
+        """h_BH at the last position of each prompt; prompts are padded on the left, so it is the last of
+        all."""
+        supervisor = self.supervisor
+        ids = [supervisor.embedding_layout(text, image=x_BND is not None) for text in texts]
+        image_BNH = None if x_BND is None else supervisor.image_embeddings(x_BND)
+        device = supervisor.language_model.device
+        sequences = []
+        for row, (before, after) in enumerate(ids):
+            after = [*after, supervisor.eos_token_id] if self.end else after
+            words_TH = supervisor.answer_embeddings(torch.tensor([*before, *after], device=device))
+            if image_BNH is None:
+                sequences.append(words_TH)
+                continue
+            parts = [words_TH[: len(before)], image_BNH[row].to(words_TH.dtype), words_TH[len(before) :]]
+            sequences.append(torch.cat(parts))
+        longest = max(len(sequence) for sequence in sequences)
+        embeddings_BLH = torch.stack(
+            [F.pad(sequence, (0, 0, longest - len(sequence), 0)) for sequence in sequences]
+        )
+        first_B1 = torch.tensor([[longest - len(sequence)] for sequence in sequences], device=device)
+        positions_BL = torch.arange(longest, device=device) - first_B1
+        hidden_BLH = supervisor.hidden_states(
+            embeddings_BLH, positions_BL.clamp(min=0), attention_mask=(positions_BL >= 0).long()
+        )
+        return hidden_BLH[:, -1]
+
+    # Training
+
+    def train(self, mode: bool = True) -> Embedder:
+        """Training mode is the adapters' alone: their dropout."""
+        super().train(False)
+        if self._adapted is not None:
+            self._adapted.train(mode)
+        return self
+
+    def adapt(self, *, rank: int, alpha: int, dropout: float, seed: int) -> None:
+        """Put fresh LoRA adapters on all linear maps of the language model's layers, and let them train
+        beside what the family names.
+        """
+        from peft import LoraConfig, get_peft_model
+
+        assert self._adapted is None, "adapters are there already: merge them first"
+        config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules="all-linear")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            adapted = get_peft_model(self.supervisor.language_model, config)
+        object.__setattr__(self, "_adapted", adapted)  # no module of its own: it is the language model
+        for parameter in self.supervisor.embedder_parameters():
+            parameter.requires_grad_(True)
+
+    def merge(self) -> None:
+        """Add the adapters to the weights that they adapt, and take them away."""
+        assert self._adapted is not None, "there are no adapters"
+        merged = self._adapted.merge_and_unload()
+        assert merged is self.supervisor.language_model
+        object.__setattr__(self, "_adapted", None)
+        self.requires_grad_(False)
+
+    def trained(self) -> Iterator[nn.Parameter]:
+        """The parameters that train."""
+        return (parameter for parameter in self.parameters() if parameter.requires_grad)
