@@ -162,7 +162,7 @@ class TinySupervisor(Supervisor):
     def decode(self, token_ids: Sequence[int]) -> str:
         return "{" + "".join(VOCABULARY[token] for token in token_ids if token not in (PAD, EOS))
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, tower: Path | None = None) -> None:
         """Lay the supervisor out as those that ship: ``supervisor.json``, ``language_model/``, ``tower/``."""
         self.language_model.save_pretrained(folder / "language_model")
         self.tokenizer.save_pretrained(folder / "language_model")

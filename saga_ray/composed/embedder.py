@@ -10,14 +10,20 @@ longest prompt, E embedding size.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import torch
+from safetensors.torch import load_file
+from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from saga_ray.errors import UserError
 from saga_ray.losses.precision import full_precision
+from saga_ray.models import supervisors
 from saga_ray.models.supervisors.base import Supervisor
 from saga_ray.prompts import composed as prompts
 
@@ -25,22 +31,50 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
 
+CONFIG, MODEL, HEAD = "embedder.json", "model", "head.safetensors"
+SHOWN = 60
+"""Characters of a prompt that a message shows."""
+
+
 class Embedder(nn.Module):
     """Embeddings z_BE of images, texts and composed queries.
 
-    `size`: E, the first so many numbers of the hidden state (Matryoshka truncation); none: all, H.
+    `width`: E of a linear map after the hidden state; none: no map, E = H.
     `end`: whether an end-of-sequence token is appended, at whose position the state is read. The released
     evaluation appends none, other code of the author does; the same must hold in training and evaluation.
     """
 
-    def __init__(self, supervisor: Supervisor, *, size: int | None = None, end: bool = False) -> None:
+    def __init__(
+        self, supervisor: Supervisor, *, width: int | None = None, end: bool = False, seed: int = 0
+    ) -> None:
         super().__init__()
         self.supervisor = supervisor
         self.tower = supervisor.build_tower().eval().requires_grad_(False)
-        self.size = size or supervisor.hidden_size
+        self.head = None if width is None else nn.Linear(supervisor.hidden_size, width, bias=False)
+        if self.head is not None:
+            generator = torch.Generator().manual_seed(seed)
+            nn.init.orthogonal_(self.head.weight, generator=generator)
+            self.head.requires_grad_(False)
+        self.width = width or supervisor.hidden_size
+        self.size = self.width
+        """The first so many numbers of an embedding are kept (Matryoshka truncation); all, unless set."""
         self.end = end
         self._adapted: PeftModel | None
         object.__setattr__(self, "_adapted", None)
+
+    @property
+    def image_size(self) -> int:
+        """Pictures are so many pixels square."""
+        return self.tower.image_size
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.supervisor.language_model.device
+
+    def forward(self, images_BHWC: Tensor) -> Tensor:
+        """z_BE of uint8 RGB pictures: what a gallery is embedded with."""
+        return self.images(self.tokens(images_BHWC))
 
     def tokens(self, images_BHWC: Tensor) -> Tensor:
         """The frozen tower's tokens x_BND of uint8 RGB pictures; they never change, so they can be kept."""
@@ -61,9 +95,10 @@ class Embedder(nn.Module):
         return self._embed([prompts.composed(instruction) for instruction in instructions], x_BND)
 
     def _embed(self, texts: Sequence[str], x_BND: Tensor | None) -> Tensor:
-        hidden_BH = self.last_hidden(texts, x_BND)
-        z_BE: Tensor = F.normalize(full_precision(hidden_BH[:, : self.size]), dim=-1)
-        return z_BE
+        state_BE = full_precision(self.last_hidden(texts, x_BND))
+        if self.head is not None:
+            state_BE = self.head(state_BE)
+        return truncated(state_BE, self.size)
 
     def last_hidden(self, texts: Sequence[str], x_BND: Tensor | None) -> Tensor:
         """h_BH at the last position of each prompt; prompts are padded on the left, so it is the last of
@@ -82,6 +117,7 @@ class Embedder(nn.Module):
             parts = [words_TH[: len(before)], image_BNH[row].to(words_TH.dtype), words_TH[len(before) :]]
             sequences.append(torch.cat(parts))
         longest = max(len(sequence) for sequence in sequences)
+        self._require_room(texts, [len(sequence) for sequence in sequences])
         embeddings_BLH = torch.stack(
             [F.pad(sequence, (0, 0, longest - len(sequence), 0)) for sequence in sequences]
         )
@@ -91,6 +127,15 @@ class Embedder(nn.Module):
             embeddings_BLH, positions_BL.clamp(min=0), attention_mask=(positions_BL >= 0).long()
         )
         return hidden_BLH[:, -1]
+
+    def _require_room(self, texts: Sequence[str], lengths: Sequence[int]) -> None:
+        most = int(self.supervisor.language_model.config.get_text_config().max_position_embeddings)
+        for text, length in zip(texts, lengths, strict=True):
+            if length > most:
+                raise UserError(
+                    f"the prompt {text[:SHOWN]!r}… has {length:,} tokens with its image, and "
+                    f"{self.supervisor.name} reads {most:,} at most: shorten the caption or instruction"
+                )
 
     # Training
 
@@ -113,7 +158,7 @@ class Embedder(nn.Module):
             torch.manual_seed(seed)
             adapted = get_peft_model(self.supervisor.language_model, config)
         object.__setattr__(self, "_adapted", adapted)  # no module of its own: it is the language model
-        for parameter in self.supervisor.embedder_parameters():
+        for parameter in (*self.supervisor.embedder_parameters(), *self._head_parameters()):
             parameter.requires_grad_(True)
 
     def merge(self) -> None:
@@ -127,3 +172,37 @@ class Embedder(nn.Module):
     def trained(self) -> Iterator[nn.Parameter]:
         """The parameters that train."""
         return (parameter for parameter in self.parameters() if parameter.requires_grad)
+
+    def _head_parameters(self) -> Iterator[nn.Parameter]:
+        return iter(()) if self.head is None else self.head.parameters()
+
+    # Folders
+
+    def save(self, folder: Path) -> None:
+        """Write everything that `load` needs into a folder that does not exist yet."""
+        assert self._adapted is None, "merge the adapters first"
+        model = folder / MODEL
+        model.mkdir(parents=True)
+        self.supervisor.save(model, self.supervisor.folder / "tower")
+        if self.head is not None:
+            (folder / HEAD).write_bytes(to_safetensors(dict(self.head.state_dict())))
+        config = {"width": None if self.head is None else self.width, "size": self.size, "end": self.end}
+        (folder / CONFIG).write_text(json.dumps(config) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path, precision: Literal["float32", "bfloat16"] = "float32") -> Embedder:
+        """An embedder that `save` has written. Raises UserError where there is none."""
+        if not (folder / CONFIG).is_file():
+            raise UserError(f"{folder} holds no embedder of composed retrieval: {CONFIG} is missing")
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        embedder = cls(supervisors.load(folder / MODEL, precision), width=config["width"], end=config["end"])
+        if embedder.head is not None:
+            embedder.head.load_state_dict(load_file(folder / HEAD))
+        embedder.size = config["size"]
+        return embedder
+
+
+def truncated(state_BE: Tensor, size: int) -> Tensor:
+    """The first `size` numbers of embeddings, L2-normalised."""
+    z_BE: Tensor = F.normalize(state_BE[:, :size], dim=-1)
+    return z_BE

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 
 from saga_ray.composed.embedder import Embedder
+from saga_ray.errors import UserError
 from saga_ray.models import supervisors
 from saga_ray.prompts import composed as prompts
 
@@ -62,10 +65,11 @@ def test_no_word_of_the_prompts_is_unknown(embedder: Embedder) -> None:
         assert unknown not in embedder.supervisor.embedding_layout(text, image=False)[1]
 
 
-def test_a_shorter_embedding_is_the_beginning_of_the_longer(x_BND: Tensor) -> None:
-    supervisor = supervisors.load("furniture-pocket")
+def test_a_shorter_embedding_is_the_beginning_of_the_longer(embedder: Embedder, x_BND: Tensor) -> None:
     with torch.no_grad():
-        whole, short = Embedder(supervisor).images(x_BND), Embedder(supervisor, size=64).images(x_BND)
+        whole = embedder.images(x_BND)
+        embedder.size = 64
+        short = embedder.images(x_BND)
     cut = whole[:, :64]
     assert torch.allclose(short, cut / cut.norm(dim=-1, keepdim=True), atol=1e-6)
 
@@ -113,3 +117,25 @@ def test_dropout_is_for_training_alone(embedder: Embedder, x_BND: Tensor) -> Non
         assert not torch.equal(embedder.images(x_BND), embedder.images(x_BND))
         embedder.eval()
         assert torch.equal(embedder.images(x_BND), embedder.images(x_BND))
+
+
+def test_a_saved_embedder_embeds_alike(x_BND: Tensor, tmp_path: Path) -> None:
+    made = Embedder(supervisors.load("furniture-pocket"), width=48, end=True, seed=3)
+    made.size = 32
+    made.save(tmp_path / "model")
+    read = Embedder.load(tmp_path / "model")
+    with torch.no_grad():
+        z_BE, again_BE = made.composed(x_BND, TEXTS), read.composed(x_BND, TEXTS)
+    assert z_BE.shape == (3, 32)
+    assert torch.allclose(z_BE, again_BE, atol=1e-3)  # weights are stored as float16
+    assert torch.allclose(again_BE.norm(dim=-1), torch.ones(3))
+
+
+def test_an_instruction_beyond_the_context_is_refused(embedder: Embedder, x_BND: Tensor) -> None:
+    with pytest.raises(UserError, match=r"reads 256 at most: shorten"):
+        embedder.composed(x_BND[:1], ["and in red " * 200])
+
+
+def test_a_folder_without_an_embedder_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"embedder\.json is missing"):
+        Embedder.load(tmp_path)

@@ -92,6 +92,11 @@ class Supervisor(nn.Module, ABC):
         """A fresh trainable copy of this supervisor's own tower, with which every encoder starts."""
         return towers.load(self.folder / "tower")
 
+    @abstractmethod
+    def save(self, folder: Path, tower: Path) -> None:
+        """Write everything that the family's `load` needs into an existing folder, with the tower of the folder
+        `tower`."""
+
     # The prompt
 
     @abstractmethod
