@@ -135,28 +135,39 @@ class OptimizerSettings(Section):
     clip: Annotated[float, Field(gt=0)] = Field(1.0, description="largest global gradient norm of tower and pooler")
 
 
-class TrainSettings(Section):
-    """How many steps, on what."""
+class WorkerSettings(Section):
+    """The Ray Train workers."""
 
-    steps: Count = Field(100, description="optimizer steps of every arm")
-    workers: Count = Field(1, description="Ray Train workers; must divide data.blocks")
+    workers: Count = Field(1, description="Ray Train workers")
     gpus_per_worker: Annotated[float, Field(ge=0)] = Field(0.0, description="GPUs of a worker; 0 trains on CPU")
     cpus_per_worker: Annotated[float, Field(gt=0)] = Field(1.0, description="logical CPUs that Ray keeps for a worker")
     threads_per_worker: Count = Field(1, description="arithmetic threads of a worker on CPU")
     resources: dict[str, float] = Field(default_factory=dict, description="custom Ray resources that a worker asks for, to place it on chosen nodes")
-    tower_graph: Literal["hold", "recompute"] = Field("hold", description="keep a micro-batch's tower activations until the step's counts are known, or encode a second time with gradient (large towers)")
-    replay_pairs: Count = Field(4, description="pairs replayed at the same time; bounds memory")
     checkpoint_every: Count = Field(50, description="steps between checkpoints")
     collective_timeout_s: Annotated[float, Field(gt=0)] = Field(600.0, description="longest wait of workers for one another")
     max_failures: Annotated[int, Field(ge=0)] = Field(1, description="times that Ray Train restarts the workers from the last checkpoint")
 
 
-class EvaluationSettings(Section):
+class TrainSettings(WorkerSettings):
+    """How many steps, on what."""
+
+    steps: Count = Field(100, description="optimizer steps of every arm")
+    workers: Count = Field(1, description="Ray Train workers; must divide data.blocks")
+    tower_graph: Literal["hold", "recompute"] = Field("hold", description="keep a micro-batch's tower activations until the step's counts are known, or encode a second time with gradient (large towers)")
+    replay_pairs: Count = Field(4, description="pairs replayed at the same time; bounds memory")
+
+
+class EmbeddingSettings(Section):
+    """How many pictures are embedded at a time, by how many actors."""
+
+    batch_size: Count = Field(64, description="pictures embedded at a time")
+    workers: Count = Field(1, description="Ray Data actors that embed")
+
+
+class EvaluationSettings(EmbeddingSettings):
     """Exact leave-one-out retrieval over the held-out classes."""
 
     part: Literal["test", "validation"] = Field("test", description="whose classes the arms are scored on: choose settings on `validation`, look at `test` last")
-    batch_size: Count = Field(64, description="pictures embedded at a time")
-    workers: Count = Field(1, description="Ray Data actors that embed")
     verdict_pairs: Annotated[int, Field(ge=0)] = Field(64, description="fixed validation pairs on which the supervisor's verdict is scored during training; 0: none")
     verdict_every: Count = Field(25, description="steps between two such scores")
     validate_every: Annotated[int, Field(ge=0)] = Field(0, description="steps between two scores of retrieval over the validation classes during training; 0: none")
@@ -206,6 +217,11 @@ class Settings(Section):
     tracking: TrackingSettings = Field(default_factory=TrackingSettings)
     report: ReportSettings = Field(default_factory=ReportSettings)
     ray: RaySettings = Field(default_factory=RaySettings)
+
+    @property
+    def custom_resources(self) -> set[str]:
+        """Names of the custom Ray resources that workers and rollout actors ask for."""
+        return {*self.train.resources, *self.rollout.resources}
 
     @model_validator(mode="after")
     def _fits_together(self) -> Settings:

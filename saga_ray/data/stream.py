@@ -1,9 +1,10 @@
 """The Ray Data stream: micro-batches of the plan, decoded and augmented by tasks on CPUs, in plan order.
 
-Each training worker has a stream of its own share. A thread of the worker walks through the plan in chunks:
-one Ray Data data set a chunk, one row and one task a micro-batch, at most `data.decode_tasks` at a time. It
-keeps a few micro-batches ready, so that neither decoding nor the start of the next chunk is waited for. The
-picture column lies in Ray's object store once; rows carry row numbers.
+Each training worker has a stream of its own share. What a micro-batch is, is its plan's affair: pairs of
+labelled pictures (`stream`), or anything else that is planned (`Stream.of`). A thread of the worker walks
+through the plan in chunks: one Ray Data data set a chunk, one row and one task a micro-batch, at most
+`data.decode_tasks` at a time. It keeps a few micro-batches ready, so that neither decoding nor the start of
+the next chunk is waited for. The picture column lies in Ray's object store once; rows carry row numbers.
 
 Resuming is starting at another id: nothing is remembered between micro-batches.
 """
@@ -14,10 +15,10 @@ import logging
 import queue
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
-from typing import Any, TypeAlias
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import ray
@@ -26,12 +27,13 @@ from ray.exceptions import RayTaskError
 
 from saga_ray.config.settings import DataSettings
 from saga_ray.data.batches import StreamedBatch, assemble, decode_rows, local_stream
+from saga_ray.data.decoding import Pixels
 from saga_ray.data.picture_column import PictureColumn
 from saga_ray.data.plan import MicroBatch, Plan
 from saga_ray.data.table import ImageTable
 from saga_ray.errors import UserError
 
-__all__ = ["Stream", "StreamedBatch", "local_stream", "put_images", "stream"]
+__all__ = ["Planned", "Stream", "StreamedBatch", "local_stream", "put_images", "stream"]
 
 CHUNK = 32
 """Micro-batches a data set: bounds how far decoding runs ahead; starting a data set takes about 0.2 s."""
@@ -45,13 +47,34 @@ CLOSE_S = 30.0
 """Longest wait for decoding to stop."""
 
 Images: TypeAlias = "ray.ObjectRef[PictureColumn]"
-Ready: TypeAlias = "queue.Queue[StreamedBatch | _End]"
+Batch = TypeVar("Batch")
+Batch_co = TypeVar("Batch_co", covariant=True)
 
 
-def put_images(table: ImageTable) -> Images:
-    """Store a table's picture column once for all workers and tasks; give the reference to `stream`."""
-    images: Images = ray.put(table.images)
-    return images
+class Planned(Protocol[Batch_co]):
+    """One worker's share of a micro-batch before its pictures are there."""
+
+    @property
+    def id(self) -> int:
+        """Counts the micro-batches."""
+
+    @property
+    def epoch(self) -> int:
+        """Of its augmentation."""
+
+    @property
+    def rows(self) -> Sequence[int]:
+        """Its pictures, rows of the picture column."""
+
+    def assemble(self, images_BHWC: Pixels) -> Batch_co:
+        """The share with its pictures, decoded and augmented, uint8 RGB."""
+
+
+def put_images(images: ImageTable | PictureColumn) -> Images:
+    """Store a picture column once for all workers and tasks; give the reference to `stream`."""
+    column = images.images if isinstance(images, ImageTable) else images
+    stored: Images = ray.put(column)
+    return stored
 
 
 def stream(
@@ -65,28 +88,74 @@ def stream(
     ids: Iterable[int] | None = None,
     start: int = 0,
     wait_s: float = WAIT_S,
-) -> Stream:
+) -> Stream[StreamedBatch]:
     """Stream worker `rank`'s share of the micro-batches `ids`, or of all from `start` on without end.
 
     `table` is the training part that `plan` was made for, or what `put_images` returned for it. Decoding
     begins at once.
     """
     images = put_images(table) if isinstance(table, ImageTable) else table
-    producer = _Producer(images, plan, settings, seed, rank, world)
-    return Stream(producer, None if ids is None else list(ids), start, wait_s)
+
+    def planned(id: int) -> _Pairs:
+        return _Pairs(plan.micro_batch(id), rank, world)
+
+    return Stream.of(planned, images, settings, seed, rank=rank, ids=ids, start=start, wait_s=wait_s)
 
 
-class Stream(Iterator[StreamedBatch]):
+@dataclass(frozen=True)
+class _Pairs:
+    """A worker's share of a micro-batch of pairs."""
+
+    batch: MicroBatch
+    rank: int
+    world: int
+
+    @property
+    def id(self) -> int:
+        return self.batch.id
+
+    @property
+    def epoch(self) -> int:
+        return self.batch.epoch
+
+    @property
+    def rows(self) -> Sequence[int]:
+        return self.batch.share(self.rank, self.world).rows
+
+    def assemble(self, images_BHWC: Pixels) -> StreamedBatch:
+        return assemble(self.batch, images_BHWC, self.rank, self.world)
+
+
+class Stream(Iterator[Batch]):
     """An iterator over micro-batches; `close`, or losing the last reference to it, stops the decoding.
 
     Raises UserError where a micro-batch takes longer than the limit or a picture can no longer be read.
     """
 
-    def __init__(self, producer: _Producer, ids: Sequence[int] | None, start: int, wait_s: float) -> None:
-        self._rank = producer.rank
+    @classmethod
+    def of(
+        cls,
+        planned: Callable[[int], Planned[Batch]],
+        images: Images,
+        settings: DataSettings,
+        seed: int,
+        *,
+        rank: int = 0,
+        ids: Iterable[int] | None = None,
+        start: int = 0,
+        wait_s: float = WAIT_S,
+    ) -> Stream[Batch]:
+        """The micro-batches `ids`, or all from `start` on without end, of any plan."""
+        producer = _Producer(images, planned, settings, seed)
+        return cls(producer, rank, None if ids is None else list(ids), start, wait_s)
+
+    def __init__(
+        self, producer: _Producer[Batch], rank: int, ids: Sequence[int] | None, start: int, wait_s: float
+    ) -> None:
+        self._rank = rank
         self._wait_s = wait_s
         self._expected = count(start) if ids is None else iter(ids)
-        self._ready: Ready = queue.Queue(maxsize=READY)
+        self._ready: queue.Queue[Batch | _End] = queue.Queue(maxsize=READY)
         stop = threading.Event()
         # the thread must not hold the stream itself, or a stream that was dropped would never be stopped
         self._stop = weakref.finalize(self, stop.set)
@@ -96,7 +165,7 @@ class Stream(Iterator[StreamedBatch]):
         )
         self._thread.start()
 
-    def __next__(self) -> StreamedBatch:
+    def __next__(self) -> Batch:
         try:
             item = self._ready.get(timeout=self._wait_s)
         except queue.Empty:
@@ -126,17 +195,15 @@ class _End:
 
 
 @dataclass(frozen=True)
-class _Producer:
+class _Producer(Generic[Batch]):
     """Runs in a thread: walks through ids, chunk by chunk."""
 
     images: Images
-    plan: Plan
+    planned: Callable[[int], Planned[Batch]]
     settings: DataSettings
     seed: int
-    rank: int
-    world: int
 
-    def run(self, ids: Iterable[int], ready: Ready, stop: threading.Event) -> None:
+    def run(self, ids: Iterable[int], ready: queue.Queue[Batch | _End], stop: threading.Event) -> None:
         """Fill `ready` until the ids end, something fails or `stop` is set."""
         last = _End()
         try:
@@ -151,9 +218,9 @@ class _Producer:
             last = _End(error)
         _put(ready, last, stop)
 
-    def _batches(self, ids: Iterable[int], stop: threading.Event) -> Iterator[StreamedBatch]:
+    def _batches(self, ids: Iterable[int], stop: threading.Event) -> Iterator[Batch]:
         unread = iter(ids)
-        while not stop.is_set() and (chunk := [self.plan.micro_batch(id) for id in islice(unread, CHUNK)]):
+        while not stop.is_set() and (chunk := [self.planned(id) for id in islice(unread, CHUNK)]):
             decoded = self._dataset(chunk).iter_batches(
                 batch_size=1, prefetch_batches=1, batch_format="numpy"
             )
@@ -164,16 +231,13 @@ class _Producer:
                     # cancelled completes at the same moment.
                     continue
                 # what Ray hands out lies in shared memory and may not be written to
-                yield assemble(batch, np.array(row["images"][0]), self.rank, self.world)
+                yield batch.assemble(np.array(row["images"][0]))
 
-    def _dataset(self, chunk: list[MicroBatch]) -> ray.data.Dataset:
+    def _dataset(self, chunk: Sequence[Planned[Batch]]) -> ray.data.Dataset:
         # Ray would say of every chunk that it began and ended, and once that its progress bars are off
         logging.getLogger("ray.data").setLevel(logging.WARNING)
         logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
-        items = [
-            {"id": batch.id, "epoch": batch.epoch, "rows": list(batch.share(self.rank, self.world).rows)}
-            for batch in chunk
-        ]
+        items = [{"id": each.id, "epoch": each.epoch, "rows": list(each.rows)} for each in chunk]
         dataset = ray.data.from_items(items, override_num_blocks=len(items))
         # the data set's own context: other data sets of this process keep theirs
         dataset.context.execution_options.preserve_order = True
@@ -199,7 +263,7 @@ def _free_cpus() -> float:
     return free.get("CPU", 0.0)
 
 
-def _put(ready: Ready, item: StreamedBatch | _End, stop: threading.Event) -> bool:
+def _put(ready: queue.Queue[Batch | _End], item: Batch | _End, stop: threading.Event) -> bool:
     """Hand an item over as soon as there is room; False once the stream is closed."""
     while not stop.is_set():
         try:

@@ -39,17 +39,22 @@ def instruction(
     z_target_BE: Tensor,
     z_original_BE: Tensor,
     temperature: float,
-    *,
-    same_BB: Tensor | None = None,
+    same_target_BB: Tensor | None = None,
+    same_original_BB: Tensor | None = None,
 ) -> Tensor:
     """Stage 2: each composed query finds its target (modified caption, or target image) among the batch's
-    targets and the batch's original captions, all of which are negatives: logits of shape B x 2B, the first
-    block's diagonal is right. An embedder that ignores the instruction finds the original caption.
+    targets and the batch's originals (captions, or reference images), all of which are negatives: logits of
+    shape B x 2B, the first block's diagonal is right. An embedder that ignores the instruction finds the
+    original.
 
-    `same_BB`: True where target j answers query i too; such a target is no negative.
+    `same_target_BB`, `same_original_BB`: True where target j, or original j, answers query i too; that one is
+    no negative.
     """
-    targets_BB = _without(z_composed_BE @ z_target_BE.T / temperature, same_BB)
+    logit_BB = z_composed_BE @ z_target_BE.T / temperature
+    targets_BB = _without(logit_BB, same_target_BB)
     originals_BB = z_composed_BE @ z_original_BE.T / temperature
+    if same_original_BB is not None:
+        originals_BB = originals_BB.masked_fill(same_original_BB, float("-inf"))
     right_B = torch.arange(len(targets_BB), device=targets_BB.device)
     return F.cross_entropy(torch.cat([targets_BB, originals_BB], dim=1), right_B)
 

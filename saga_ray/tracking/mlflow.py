@@ -21,7 +21,7 @@ import mlflow
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
-from saga_ray.config.settings import Settings
+from saga_ray.config.job import Job
 from saga_ray.errors import Stopped, UserError
 from saga_ray.tracking.address import hide_password, without_password
 from saga_ray.tracking.parameters import parameters
@@ -74,7 +74,7 @@ class _Run:
                 logger.warning("MLflow does not take metrics (training goes on): %s", first_line(error))
             self._complained = True
 
-    def log_params(self, settings: Settings) -> None:
+    def log_params(self, settings: Job) -> None:
         """Every setting as ``section.field``; those that a resumed run has already are left as they are."""
         known = self._client.get_run(self.run_id).data.params
         values = parameters(settings)
@@ -151,7 +151,7 @@ class Tracker(_Run):
     @classmethod
     def start(
         cls,
-        settings: Settings,
+        settings: Job,
         home: Path,
         *,
         nodes: int,
@@ -201,7 +201,7 @@ class Tracker(_Run):
     ) -> None:
         self._close(error)
 
-    def arm(self, name: str, settings: Settings) -> ArmRun:
+    def arm(self, name: str, settings: Job) -> ArmRun:
         """Start an arm's nested run, or go on with the one it had before this run was resumed."""
         known = self._known(name)
         run = mlflow.start_run(
@@ -245,7 +245,7 @@ def how_to_open(uri: str) -> str:
     return shlex.join([sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", without_password(uri)])
 
 
-def store_uri(settings: Settings, home: Path) -> str:
+def store_uri(settings: Job, home: Path) -> str:
     """Where runs are kept: the setting, else an SQLite file under `home`."""
     return settings.tracking.uri or f"sqlite:///{home.resolve() / 'mlflow.db'}"
 

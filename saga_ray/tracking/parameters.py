@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from saga_ray.config.settings import Settings
+from saga_ray.config.job import Job
 from saga_ray.tracking.address import without_password
 
 
-def parameters(settings: Settings) -> dict[str, str]:
+def parameters(settings: Job) -> dict[str, str]:
     """Every setting as ``section.field`` -> text, fit to be shown: without the tracking store's password."""
     flat = flatten(settings.model_dump(mode="json"))
     flat["tracking.uri"] = without_password(flat["tracking.uri"])

@@ -14,7 +14,8 @@ from typing import Any
 import ray
 from ray.autoscaler.sdk import request_resources
 
-from saga_ray.config.settings import Settings
+from saga_ray.config.job import Job
+from saga_ray.config.settings import RolloutSettings
 from saga_ray.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ LOCAL = {
 
 @contextmanager
 def cluster(
-    settings: Settings, say: Callable[[str], None] | None = None, *, state_api: bool = False
+    settings: Job, say: Callable[[str], None] | None = None, *, state_api: bool = False
 ) -> Iterator[None]:
     """Join the cluster of ``ray.address`` or of the submitted job, else start a local one for the duration of
     the block, and `say` which; `state_api`: with the dashboard, which answers what has become of an actor.
@@ -84,7 +85,7 @@ def _join(address: str) -> None:
     ray.init(address=address, runtime_env=RUNTIME, log_to_driver=False, configure_logging=False)
 
 
-def _start(settings: Settings, *, dashboard: bool) -> None:
+def _start(settings: Job, *, dashboard: bool) -> None:
     for attempt in range(1, STARTS + 1):
         try:
             ray.init(
@@ -109,17 +110,18 @@ def alive_nodes() -> int:
 
 
 def wait_for_resources(
-    settings: Settings, *, rollouts: bool, runs: int = 1, driver_cpus: float = 0.0
+    settings: Job, rollout: RolloutSettings | None, *, runs: int = 1, driver_cpus: float = 0.0
 ) -> None:
     """Wait until the cluster's total covers what the run asks for at the same time, or so many runs that
     share the rollout actors; says what is missing when it does not come.
 
-    `driver_cpus`: of each run's own process, where that is an actor.
+    `rollout`: of the rollout actors; none: there are none. `driver_cpus`: of each run's own process, where
+    that is an actor.
 
     A cluster that this run joined may grow: its autoscaler is asked for the nodes. A local one does not, so
     there the answer is immediate.
     """
-    bundles = _bundles(settings, rollouts, runs, driver_cpus)
+    bundles = _bundles(settings, rollout, runs, driver_cpus)
     missing, limit_s = _missing(bundles), settings.ray.wait_for_resources_s
     waited, remedy = "", "raise ray.local_cpus"
     if missing and address_of(settings):
@@ -129,7 +131,7 @@ def wait_for_resources(
         raise UserError(
             f"the Ray cluster has too little for this run{waited}: it needs {_wants(missing)} "
             f"for {runs * settings.train.workers} training workers, "
-            f"{settings.rollout.actors if rollouts else 0} rollout actors and data tasks; "
+            f"{rollout.actors if rollout else 0} rollout actors and data tasks; "
             f"{remedy}, or lower train.workers, rollout.actors or their cpus"
         )
 
@@ -152,14 +154,16 @@ def _wait_while_it_grows(bundles: list[Bundle], limit_s: float) -> Bundle:
         request_resources(bundles=[])
 
 
-def _bundles(settings: Settings, rollouts: bool, runs: int, driver_cpus: float) -> list[Bundle]:
+def _bundles(settings: Job, rollout: RolloutSettings | None, runs: int, driver_cpus: float) -> list[Bundle]:
     """What each training worker, rollout actor and driver needs on its node."""
-    train, rollout = settings.train, settings.rollout
+    train = settings.train
     # One logical CPU stays free for the data tasks of each worker, or training would wait for pictures for
     # ever.
     worker = {"CPU": train.cpus_per_worker + 1.0, "GPU": train.gpus_per_worker, **train.resources}
-    actor = {"CPU": rollout.cpus_per_actor, "GPU": rollout.gpus_per_actor, **rollout.resources}
-    bundles = [worker] * train.workers * runs + [actor] * (rollout.actors if rollouts else 0)
+    bundles = [worker] * train.workers * runs
+    if rollout:
+        actor = {"CPU": rollout.cpus_per_actor, "GPU": rollout.gpus_per_actor, **rollout.resources}
+        bundles += [actor] * rollout.actors
     bundles += [{"CPU": driver_cpus}] * runs if driver_cpus else []
     return [{name: amount for name, amount in bundle.items() if amount > 0} for bundle in bundles]
 
@@ -185,17 +189,16 @@ def _total() -> Bundle:
     return dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
 
 
-def address_of(settings: Settings) -> str | None:
+def address_of(settings: Job) -> str | None:
     """Of the cluster to join; none: a local one."""
     return settings.ray.address or os.environ.get("RAY_ADDRESS") or None
 
 
-def _local_resources(settings: Settings) -> dict[str, float]:
+def _local_resources(settings: Job) -> dict[str, float]:
     """Custom resources that the settings name exist on a local cluster too, so that placement settings need
     no change there.
     """
-    names = {*settings.train.resources, *settings.rollout.resources}
-    return {name: 1000.0 for name in names}
+    return {name: 1000.0 for name in settings.custom_resources}
 
 
 def _first_line(error: Exception) -> str:

@@ -19,6 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from saga_ray.config.job import Job
 from saga_ray.config.settings import Settings
 from saga_ray.data.table import SkippedImage
 from saga_ray.errors import UserError
@@ -65,7 +66,7 @@ class RunFolder:
     @classmethod
     @contextmanager
     def open(
-        cls, path: Path, settings: Settings, *, resume: bool, began: float | None = None
+        cls, path: Path, settings: Job, *, resume: bool, began: float | None = None
     ) -> Iterator[RunFolder]:
         """Hold the folder while the block runs: a new one, or one that ``--resume`` continues.
 

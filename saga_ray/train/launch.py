@@ -13,7 +13,7 @@ from concurrent.futures import TimeoutError as StillRunning
 from contextlib import suppress
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any
+from typing import Any, Protocol
 
 import ray
 import ray.train
@@ -21,19 +21,25 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 from ray.train.v2.api.config import FailureConfig
 
-from saga_ray.config.settings import Settings
+from saga_ray.config.job import Job
 from saga_ray.errors import Stopped, UserError
 from saga_ray.train.record_log import RecordLog
 from saga_ray.train.records import StepRecord
-from saga_ray.train.worker import ArmTask
 
 LONGEST_TRY_S = 60.0
 """Of Ray Train's tries to place the workers; it tries again until the run's own limit."""
 
 
+class Task(Protocol):
+    """What a worker does, with all that it needs; travels by pickle."""
+
+    def run(self) -> None:
+        """In the worker, inside Ray Train's session."""
+
+
 def launch(
-    task_of: Callable[[Any], ArmTask],
-    settings: Settings,
+    task_of: Callable[[Any], Task],
+    settings: Job,
     storage: Path,
     arm: str,
     on_record: Callable[[StepRecord], None],
@@ -92,7 +98,7 @@ def launch(
     return Path(result.checkpoint.path)
 
 
-def _entry() -> Callable[[dict[str, ray.ObjectRef[ArmTask]]], None]:
+def _entry() -> Callable[[dict[str, ray.ObjectRef[Task]]], None]:
     """What Ray Train's workers run.
 
     Made here, and not a function of this module, so that Ray sends it as it is; the task goes by reference.
@@ -100,9 +106,7 @@ def _entry() -> Callable[[dict[str, ray.ObjectRef[ArmTask]]], None]:
     """
 
     def train(config: dict[str, Any]) -> None:
-        from saga_ray.train.worker import train_arm
-
-        train_arm(ray.get(config["task"]))
+        ray.get(config["task"]).run()
 
     return train
 
@@ -121,7 +125,7 @@ def _in_background(work: Callable[[], ray.train.Result]) -> Future[ray.train.Res
     return future
 
 
-def _cause(error: Exception, arm: str, settings: Settings) -> Exception:
+def _cause(error: Exception, arm: str, settings: Job) -> Exception:
     """The user's own error if that is what a worker failed with, else one that names arm and worker."""
     if isinstance(getattr(error, "controller_failure", None), WorkerGroupStartupTimeoutError):
         return UserError(

@@ -22,6 +22,9 @@ READINGS = (  # (key of the step record, name on the console, format)
     ("loss/metric", "metric", "{:.3f}"),
     ("loss/grpo", "grpo", "{:+.3f}"),
     ("loss/distillation", "distillation", "{:.3f}"),
+    ("loss/alignment", "alignment", "{:.3f}"),
+    ("loss/captions", "captions", "{:.3f}"),
+    ("loss/images", "images", "{:.3f}"),
     ("rollout/reward", "reward", "{:.2f}"),
     ("rollout/informative_share", "informative", "{:.0%}"),
 )

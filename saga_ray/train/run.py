@@ -31,10 +31,11 @@ from saga_ray.train.cluster import alive_nodes, cluster, wait_for_resources
 from saga_ray.train.folder import SKIPPED, RunFolder
 from saga_ray.train.gate import parity_gate
 from saga_ray.train.launch import launch
+from saga_ray.train.logbook import Logbook
 from saga_ray.train.pages import write_run_report
 from saga_ray.train.prepare import Ready, prepare
 from saga_ray.train.progress import Progress
-from saga_ray.train.records import StepRecord, scalar_metrics
+from saga_ray.train.records import StepRecord
 from saga_ray.train.result import Result
 from saga_ray.train.summary import summarise, training_outcome
 from saga_ray.train.verdicts import probe_pairs
@@ -72,7 +73,7 @@ def run(settings: Settings, output: Path, *, resume: bool = False, trial: Trial 
     ready = prepare(settings)
     _say_what_differs_or_is_left_out(settings, ready, progress)
     with cluster(settings, progress.say):
-        wait_for_resources(settings, rollouts=ready.rollouts)
+        wait_for_resources(settings, settings.rollout if ready.rollouts else None)
         with (
             Tracker.start(
                 settings,
@@ -208,18 +209,12 @@ class ArmTrainer:
         saga = self.folder.finished("saga")
         budget_s = float(saga["seconds"]) if arm.same_seconds_as_saga and saga else None
         batches = [record["micro_batches"] for record in self.folder.steps("saga")]
-        by_step = {record["step"]: record for record in self.folder.steps(arm.name)}
-        self.progress.begin(arm.name, settings.train.steps if budget_s is None else None, done=len(by_step))
+        logbook = Logbook(self.folder, arm.name, log, settings.train.checkpoint_every)
+        self.progress.begin(arm.name, settings.train.steps if budget_s is None else None, done=logbook.done)
 
         def on_record(record: StepRecord) -> None:
-            # Workers that started again repeat steps, and so does a run after a hard kill.
-            if record["step"] not in by_step and record["step"] > log.last_step:
-                log.log_metrics(scalar_metrics(record), step=record["step"])
-            by_step[record["step"]] = record
+            logbook.take(record)
             self.progress.update(record)
-            if (record["step"] + 1) % settings.train.checkpoint_every == 0:
-                log.flush()
-                self.folder.write_steps(arm.name, [by_step[step] for step in sorted(by_step)])
             if self.trial:
                 self.trial.on_record(record, self.folder)
 
@@ -244,10 +239,6 @@ class ArmTrainer:
             on_record,
             self.trial.stop if self.trial else None,
         )
-        records = records_of(checkpoint)
-        for record in records:
-            if record["step"] not in by_step and record["step"] > log.last_step:  # no driver was there
-                log.log_metrics(scalar_metrics(record), step=record["step"])
-        self.folder.write_steps(arm.name, records)
+        logbook.close(records_of(checkpoint))
         self.progress.end()
         return checkpoint / ENCODER_FOLDER

@@ -63,6 +63,10 @@ class ArmTask:
     """Handle of the actor that carries records to the driver."""
     dump_folder: Path
 
+    def run(self) -> None:
+        """See `saga_ray.train.launch.Task`."""
+        train_arm(self)
+
 
 def train_arm(task: ArmTask) -> None:
     """What a worker of Ray Train does."""

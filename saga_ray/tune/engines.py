@@ -28,7 +28,8 @@ def shared_engines(
     """
     trials = [trial_settings(sweep, values) for values in corners(sweep)]
     needed = any(needs_rollouts(arm_settings(trial, ARMS[sweep.arm])) for trial in trials)
-    wait_for_resources(base, rollouts=needed, runs=sweep.concurrency, driver_cpus=TRIAL_CPUS)
+    rollout = base.rollout if needed else None
+    wait_for_resources(base, rollout, runs=sweep.concurrency, driver_cpus=TRIAL_CPUS)
     if not needed:
         yield None
         return

@@ -15,7 +15,7 @@ from tests.jobs.nodes import START_S, Head, answers, free_port, head, process, w
 TRAINING = {"CPU": 6, "training": 1}
 ROLLOUT = {"CPU": 2, "rollout": 1}
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -56,7 +56,7 @@ def test_what_says_the_same_is_no_negative() -> None:
     query, target, original = rows(4, 1), rows(4, 2), rows(4, 3)
     same = torch.tensor([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]], dtype=torch.bool)
     expected = naive(query, target, original, same)
-    assert float(instruction(query, target, original, T, same_BB=same)) == pytest.approx(expected)
+    assert float(instruction(query, target, original, T, same)) == pytest.approx(expected)
     none = rows(0, 0)
     expected = (naive(query, target, none, same) + naive(target, query, none, same.T)) / 2
     assert float(alignment(query, target, T, two_sided=True, same_BB=same)) == pytest.approx(expected)

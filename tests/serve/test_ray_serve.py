@@ -98,7 +98,8 @@ def test_metrics_are_sums_over_the_replicas_whichever_is_asked(apart: bool, url:
     assert [count() for _ in range(6)] == [20.0] * 6
 
 
-@pytest.mark.parametrize("apart", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("apart", [False, True])
 def test_an_update_to_a_new_model_fails_no_request(
     apart: bool, url: str, model: Path, index: Path, tmp_path: Path
 ) -> None:

@@ -46,7 +46,7 @@ def test_a_joined_cluster_is_asked_to_grow_and_the_request_taken_back(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     growing = GrowingRay(monkeypatch, grown_after_s=70.0)
-    cluster.wait_for_resources(SETTINGS, rollouts=True)
+    cluster.wait_for_resources(SETTINGS, SETTINGS.rollout)
     assert growing.requests == [[WORKER, WORKER, ACTOR], []]
     wants = "2 GPU (there are 0), 2 training (there are 0), 1 rollout (there are 0)"
     assert caplog.messages == [f"waiting for the Ray cluster to grow: the run needs {wants}"] * 3
@@ -55,13 +55,13 @@ def test_a_joined_cluster_is_asked_to_grow_and_the_request_taken_back(
 def test_the_wait_ends_with_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     growing = GrowingRay(monkeypatch, grown_after_s=1e9)
     with pytest.raises(UserError, match=r"wait_for_resources_s=100 s: it needs 2 GPU \(there"):
-        cluster.wait_for_resources(SETTINGS, rollouts=True)
+        cluster.wait_for_resources(SETTINGS, SETTINGS.rollout)
     assert growing.requests[-1] == [] and growing.now == pytest.approx(100.0, abs=5.0)
 
 
 def test_a_cluster_that_is_large_enough_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     growing = GrowingRay(monkeypatch, grown_after_s=0.0)
-    cluster.wait_for_resources(SETTINGS, rollouts=True)
+    cluster.wait_for_resources(SETTINGS, SETTINGS.rollout)
     assert growing.requests == [] and growing.now == 0.0
 
 
@@ -69,7 +69,7 @@ def test_a_local_cluster_answers_at_once(monkeypatch: pytest.MonkeyPatch) -> Non
     growing = GrowingRay(monkeypatch, grown_after_s=10.0)
     local = SETTINGS.model_copy(update={"ray": SETTINGS.ray.model_copy(update={"address": None})})
     with pytest.raises(UserError, match="too little for this run: it needs .*; raise ray.local_cpus"):
-        cluster.wait_for_resources(local, rollouts=True)
+        cluster.wait_for_resources(local, local.rollout)
     assert growing.requests == [] and growing.now == 0.0
 
 

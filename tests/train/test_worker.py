@@ -41,6 +41,7 @@ def assert_same_run(folder: RunFolder, expected: RunFolder, tolerance: float = 1
         torch.testing.assert_close(weights[name], weight, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.slow
 def test_a_run_whose_process_was_killed_goes_on_as_if_nothing_had_happened(
     uninterrupted: Done, base: Path, tmp_path: Path
 ) -> None:

@@ -94,7 +94,7 @@ class Supervisor(nn.Module, ABC):
 
     @abstractmethod
     def save(self, folder: Path, tower: Path) -> None:
-        """Write everything that the family's `load` needs into an existing folder, with the tower of the folder
+        """Write everything that `load` needs into an existing folder; the tower is that of the folder
         `tower`."""
 
     # The prompt

@@ -1,0 +1,1 @@
+"""Training an embedder of composed retrieval on Ray Train, stage by stage."""
