@@ -128,12 +128,24 @@ class Embedder(nn.Module):
         )
         return hidden_BLH[:, -1]
 
+    def require_room(self, *, texts: Sequence[str] = (), instructions: Sequence[str] = ()) -> None:
+        """Raises UserError for a text, or an instruction with its image, that the context cannot hold."""
+        for asked, image in (
+            ([prompts.text(each) for each in texts], False),
+            ([prompts.composed(each) for each in instructions], True),
+        ):
+            self._require_room(asked, [self._length(each, image=image) for each in asked])
+
+    def _length(self, text: str, *, image: bool) -> int:
+        before, after = self.supervisor.embedding_layout(text, image=image)
+        return len(before) + len(after) + self.end + (self.supervisor.tokens_per_image if image else 0)
+
     def _require_room(self, texts: Sequence[str], lengths: Sequence[int]) -> None:
         most = int(self.supervisor.language_model.config.get_text_config().max_position_embeddings)
         for text, length in zip(texts, lengths, strict=True):
             if length > most:
                 raise UserError(
-                    f"the prompt {text[:SHOWN]!r}… has {length:,} tokens with its image, and "
+                    f"the prompt {text[:SHOWN]!r}… has {length:,} tokens with its image, if any, and "
                     f"{self.supervisor.name} reads {most:,} at most: shorten the caption or instruction"
                 )
 

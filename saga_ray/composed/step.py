@@ -82,7 +82,7 @@ class StageStep:
 
         for parameter in self.trained:
             parameter.grad = torch.zeros_like(parameter)
-        if stage.chunk is None:
+        if not stage.chunk:
             total = loss_of(torch.cat([self._embed(each, tokens) for each in prompts]))
             torch.autograd.backward(total)
         else:

@@ -51,7 +51,7 @@ class StageSettings(Section):
 
     steps: Annotated[int, Field(ge=0)] = Field(1000, description="optimizer steps; 0 leaves the stage out; open (E5-V: 2 epochs)")
     batch: Annotated[int, Field(ge=2)] = Field(768, description="examples of a step over all workers, all of which are one another's negatives; E5-V's")
-    chunk: Count | None = Field(32, description="prompts embedded at the same time: gradients are cached so that the batch is not bound by memory; none: the whole batch at once, which saves a forward pass where it fits")
+    chunk: Annotated[int, Field(ge=0)] = Field(32, description="prompts embedded at the same time: gradients are cached so that the batch is not bound by memory; 0: the whole batch at once, which saves a forward pass where it fits")
     rate: Rate = Field(4e-4, description="AdamW's largest rate; cosine to zero after the warm-up; E5-V's")
     warmup_share: Share = Field(0.05, description="share of the steps with a linearly rising rate; open")
     weight_decay: Amount = Field(0.0, description="AdamW's weight decay on matrices; open")

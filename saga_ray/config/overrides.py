@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from saga_ray.config.alignment import AlignmentSettings
 from saga_ray.config.checking import check, check_as, unknown
+from saga_ray.config.composed import ComposedSettings
 from saga_ray.config.help import SettingHelp, sections, settings_help
 from saga_ray.config.names import modules_in, nearest
 from saga_ray.config.presets import read_preset
@@ -45,6 +46,20 @@ def resolve_alignment(overrides: Sequence[str] = ()) -> AlignmentSettings:
     values: dict[str, Any] = {}
     origins = {apply(values, override, AlignmentSettings): f"--set {override}" for override in overrides}
     return check_as(AlignmentSettings, values, "the defaults", origins)
+
+
+def resolve_composed(preset: str, overrides: Sequence[str] = (), data: str | None = None) -> ComposedSettings:
+    """The settings of a run of composed retrieval: the preset's or file's, then ``data``, then the overrides.
+    Raises UserError.
+    """
+    values, path = read_preset(preset, "cir")
+    origins: dict[str, str] = {}
+    if data is not None:
+        place(values, "data.source", str(Path(data).expanduser().absolute()), f"--data {data}")
+        origins["data.source"] = f"--data {data}"
+    for override in overrides:
+        origins[apply(values, override, ComposedSettings)] = f"--set {override}"
+    return check_as(ComposedSettings, values, str(path), origins)
 
 
 def apply(values: dict[str, Any], override: str, model: type[BaseModel] = Settings) -> str:

@@ -5,29 +5,38 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
 from saga_ray.config.names import nearest, shipped
 from saga_ray.errors import UserError
 
-
-def preset_folder() -> Path:
-    """Where presets live: ``jobs/presets``."""
-    return shipped("jobs/presets", "presets")
+Command = Literal["train", "cir"]
+"""Whose presets: those of `saga train`, or of `saga cir train`."""
 
 
-def preset_names() -> list[str]:
+def preset_folder(command: Command = "train") -> Path:
+    """Where presets live: ``jobs/presets``, and those of composed retrieval in ``cir`` there."""
+    folder = shipped("jobs/presets", "presets")
+    return folder / "cir" if command == "cir" else folder
+
+
+def preset_names(command: Command = "train") -> list[str]:
     """The presets that ship, found by listing their folder."""
-    return sorted(path.stem for path in preset_folder().glob("*.toml"))
+    return sorted(path.stem for path in preset_folder(command).glob("*.toml"))
 
 
-def find_preset(name_or_path: str) -> Path:
+def find_preset(name_or_path: str, command: Command = "train") -> Path:
     """The TOML file of a preset's name, or the user's own file."""
-    names = preset_names()
+    names = preset_names(command)
     if name_or_path in names:
-        return preset_folder() / f"{name_or_path}.toml"
+        return preset_folder(command) / f"{name_or_path}.toml"
+    if name_or_path in preset_names("cir" if command == "train" else "train"):
+        other = "saga cir train" if command == "train" else "saga train"
+        raise UserError(
+            f"{name_or_path!r} is a preset of `{other}`; those of this command are {', '.join(names)}"
+        )
     path = Path(name_or_path).expanduser()
     if path.is_file():
         return path
@@ -40,9 +49,9 @@ def find_preset(name_or_path: str) -> Path:
     )
 
 
-def read_preset(name_or_path: str) -> tuple[dict[str, Any], Path]:
+def read_preset(name_or_path: str, command: Command = "train") -> tuple[dict[str, Any], Path]:
     """A preset's or file's values, not yet checked, and the file they come from."""
-    path = find_preset(name_or_path)
+    path = find_preset(name_or_path, command)
     try:
         return tomllib.loads(path.read_text(encoding="utf-8")), path
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -17,13 +17,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from saga_ray.config.job import Job
-from saga_ray.config.settings import Settings
 from saga_ray.data.table import SkippedImage
 from saga_ray.errors import UserError
 from saga_ray.files import write_text
+
+Model = TypeVar("Model", bound=BaseModel)
 
 LOCK = "running.pid"
 SKIPPED = "skipped.jsonl"
@@ -90,12 +93,15 @@ class RunFolder:
             (path / LOCK).unlink(missing_ok=True)
 
     @staticmethod
-    def settings_of(path: Path) -> Settings:
-        """The settings that a run began with."""
+    def settings_of(path: Path, model: type[Model]) -> Model:
+        """The settings that a run began with. Raises UserError where there are none of this model."""
         file = path / "settings.json"
         if not file.exists():
             raise UserError(f"{path} holds no run: settings.json is missing")
-        return Settings.model_validate(read_json(file))
+        try:
+            return model.model_validate(read_json(file))
+        except ValidationError as error:
+            raise UserError(f"{path} holds a run of another command: {file} has other settings") from error
 
     @classmethod
     def mlflow_run(cls, path: Path) -> str | None:

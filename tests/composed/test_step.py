@@ -86,12 +86,12 @@ def agree(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize("stage", ["align", "instruct"])
 @pytest.mark.parametrize("chunk", [1, 4])
 def test_chunks_have_the_gradient_of_the_whole_batch(stage: str, chunk: int) -> None:
-    whole, cut = settings(chunk=None, clip=1e9), settings(chunk=chunk, clip=1e9)
+    whole, cut = settings(chunk=0, clip=1e9), settings(chunk=chunk, clip=1e9)
     agree(gradients(stage, whole), gradients(stage, cut))
 
 
 def test_nested_sizes_are_the_mean_of_the_losses_at_each() -> None:
-    made = settings(chunk=None, clip=1e9)
+    made = settings(chunk=0, clip=1e9)
     made.embedder.nested_sizes = [32]
     embedder = fresh(made)
     given = batch("align")
@@ -117,7 +117,7 @@ def test_nested_sizes_are_the_mean_of_the_losses_at_each() -> None:
 
 def test_stage_two_holds_captions_and_pictures_against_a_query() -> None:
     """Against the loss written out: own target against all targets and all originals."""
-    made = settings(chunk=None, clip=1e9)
+    made = settings(chunk=0, clip=1e9)
     embedder = fresh(made)
     given = batch("instruct")
     losses = StageStep(embedder, made, World()).run(given, made.instruct)
@@ -157,7 +157,7 @@ def test_equal_names_are_found() -> None:
 
 
 def test_a_loss_that_is_no_number_stops_the_stage() -> None:
-    made = settings(chunk=None)
+    made = settings(chunk=0)
     embedder = fresh(made)
     with torch.no_grad():
         next(iter(embedder.trained())).fill_(float("nan"))
@@ -166,7 +166,7 @@ def test_a_loss_that_is_no_number_stops_the_stage() -> None:
 
 
 def test_steps_lower_the_loss() -> None:
-    made = settings(chunk=None, rate=1e-3)
+    made = settings(chunk=0, rate=1e-3)
     embedder = fresh(made)
     step, optimizer = StageStep(embedder, made, World()), build_optimizer(embedder, made.instruct)
     losses = []

@@ -50,7 +50,7 @@ def test_a_run_whose_process_is_gone_can_be_resumed(tmp_path: Path) -> None:
         pass
     (folder.path / LOCK).write_text(f"999999999 {socket.gethostname()}")
     with RunFolder.open(folder.path, Settings(seed=5), resume=True) as again:
-        assert RunFolder.settings_of(again.path).seed == 5
+        assert RunFolder.settings_of(again.path, Settings).seed == 5
 
 
 def test_resuming_what_is_no_run_says_so(tmp_path: Path) -> None:

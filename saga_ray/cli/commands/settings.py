@@ -7,6 +7,7 @@ examples:
   saga settings alignment    those of `saga supervisor train`
   saga settings serve        those of `saga serve`
   saga settings sweep        those of `saga sweep`
+  saga settings cir          those of `saga cir train`
 """
 
 from __future__ import annotations
@@ -33,11 +34,17 @@ def run(args: argparse.Namespace) -> int:
     """Print the settings whose names start with the prefix."""
     from saga_ray.config.alignment import AlignmentSettings
     from saga_ray.config.checking import unknown
+    from saga_ray.config.composed import ComposedSettings
     from saga_ray.config.help import sections, settings_help
     from saga_ray.config.serving import ServeSettings
     from saga_ray.config.sweep import SweepSettings
 
-    others = {"alignment": AlignmentSettings, "serve": ServeSettings, "sweep": SweepSettings}
+    others = {
+        "alignment": AlignmentSettings,
+        "cir": ComposedSettings,
+        "serve": ServeSettings,
+        "sweep": SweepSettings,
+    }
     if args.prefix in others:
         for setting in settings_help(others[args.prefix]).values():
             _show(setting)

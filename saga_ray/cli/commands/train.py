@@ -13,6 +13,8 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from saga_ray.cli.resume import begun
+
 if TYPE_CHECKING:
     from saga_ray.config.settings import Settings
     from saga_ray.train.result import Result
@@ -64,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         print("\n".join(BatchEquation.of(settings).lines()))
         return 0
     if args.resume:
-        output = _begun(args.resume, args.output, settings)
+        output = begun(args.resume, args.output, settings)
     else:
         output = (args.output or new_run_folder(settings.name)).expanduser().absolute()
 
@@ -85,37 +87,6 @@ def _resume_command(args: argparse.Namespace, output: Path) -> str:
     changes = [word for change in args.set for word in ("--set", change)]
     data = ["--data", args.data] if args.data else []
     return shlex.join(["saga", "train", args.preset, *changes, *data, "--resume", str(output)])
-
-
-def _begun(name: str, output: Path | None, settings: Settings) -> Path:
-    """The folder of the run to resume, which must have begun with the settings of the command line."""
-    from saga_ray.config.home import find_run
-    from saga_ray.errors import UserError
-    from saga_ray.train.folder import RunFolder
-
-    folder = find_run(name)
-    if output is not None and output.expanduser().absolute() != folder:
-        raise UserError(f"--output {output} is not the run to resume, {folder}; leave --output out")
-    given, begun = _flat(settings), _flat(RunFolder.settings_of(folder))
-    changed = [key for key in given if given[key] != begun[key] and not key.startswith("ray.")]
-    if changed:
-        key = changed[0]
-        raise UserError(
-            f"{folder} began with {key} = {begun[key]!r} and this command says {given[key]!r}; "
-            "resume with the same settings, or start a new run"
-        )
-    return folder
-
-
-def _flat(settings: Settings) -> dict[str, object]:
-    from saga_ray.config.help import settings_help
-
-    values = settings.model_dump()
-    flat = {}
-    for name in settings_help():
-        section, _, key = name.rpartition(".")
-        flat[name] = values[section][key] if section else values[key]
-    return flat
 
 
 def _show(result: Result, settings: Settings, output: Path) -> None:

@@ -14,6 +14,7 @@ A benchmark is a module with
 - ``SPLITS`` and ``PROTOCOLS``, the first of each being taken unless another is asked for;
 - ``read(root, split, protocol) -> Benchmark``;
 - ``measures(pairs) -> dict[str, float]``, as fractions;
+- only if it ships with the project: ``shipped_root() -> Path``, taken where no root is given;
 - only if a server scores hidden targets: ``predictions(benchmark, rankings)``, file name -> JSON value;
   ``sheet(benchmark, file, content)``, which takes such a value apart; and ``MOST_BYTES`` of a file, if there
   is a limit.
@@ -61,14 +62,20 @@ def names() -> list[str]:
     return modules_in("composed/benchmarks")
 
 
-def read(name: str, root: Path, *, split: str | None = None, protocol: str | None = None) -> Benchmark:
-    """Read a benchmark's release; no picture is opened, but each must be there.
+def read(
+    name: str, root: Path | None = None, *, split: str | None = None, protocol: str | None = None
+) -> Benchmark:
+    """Read a benchmark's release; no picture is opened, but each must be there. One that ships needs no root.
 
     Raises UserError for an unknown name, split or protocol, for all missing files at once, and for an
     annotation that no release has, with its file and entry. Other sizes than the official ones are no error
     but sentences in `differs`.
     """
     module = _module(name)
+    if root is None:
+        if not hasattr(module, "shipped_root"):
+            raise UserError(f"{name} does not ship with the project: give the folder of its release (--root)")
+        root = Path(module.shipped_root())
     benchmark: Benchmark = module.read(
         root.expanduser().absolute(),  # pictures are opened by processes with other working folders
         _one_of(name, "split", split, module.SPLITS),

@@ -23,11 +23,11 @@ from saga_ray.composed.examples import Captioned, TrainingData, Triplet
 from saga_ray.composed.plan import PlannedStageBatch, StageBatch, StagePlan
 from saga_ray.composed.step import StageStep
 from saga_ray.composed.train.checkpoint import checkpoint_folder, restore
+from saga_ray.composed.train.start import start_embedder
 from saga_ray.config.composed import AlignSettings, ComposedSettings, InstructSettings
 from saga_ray.config.settings import DataSettings
 from saga_ray.data.seeds import generator
 from saga_ray.data.stream import Images, Stream
-from saga_ray.models import supervisors
 from saga_ray.train.checkpoint import records_of
 from saga_ray.train.records import StepRecord
 from saga_ray.train.schedule import rate_factor, set_rates, step_progress
@@ -100,15 +100,6 @@ def train_stage(task: StageTask) -> None:
             _report(embedder, optimizer, records, world, ended=ended)
         if not bool(world.broadcast_number(go_on)):  # rank 0 alone is told
             return
-
-
-def start_embedder(settings: ComposedSettings, start: Path | None) -> Embedder:
-    """What a stage starts from."""
-    chosen = settings.embedder
-    if start is not None:
-        return Embedder.load(start, chosen.precision)
-    supervisor = supervisors.load(chosen.supervisor, chosen.precision)
-    return Embedder(supervisor, width=chosen.width, end=chosen.end, seed=settings.seed)
 
 
 def build_optimizer(embedder: Embedder, stage: AlignSettings | InstructSettings) -> torch.optim.AdamW:

@@ -1,0 +1,39 @@
+"""What the commands that train share when they go on with an interrupted run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel
+
+
+def begun(name: str, output: Path | None, settings: BaseModel) -> Path:
+    """The folder of the run to resume, which must have begun with the settings of the command line. Raises
+    UserError."""
+    from saga_ray.config.home import find_run
+    from saga_ray.errors import UserError
+    from saga_ray.train.folder import RunFolder
+
+    folder = find_run(name)
+    if output is not None and output.expanduser().absolute() != folder:
+        raise UserError(f"--output {output} is not the run to resume, {folder}; leave --output out")
+    given, begun = _flat(settings), _flat(RunFolder.settings_of(folder, type(settings)))
+    changed = [key for key in given if given[key] != begun[key] and not key.startswith("ray.")]
+    if changed:
+        key = changed[0]
+        raise UserError(
+            f"{folder} began with {key} = {begun[key]!r} and this command says {given[key]!r}; "
+            "resume with the same settings, or start a new run"
+        )
+    return folder
+
+
+def _flat(settings: BaseModel) -> dict[str, object]:
+    from saga_ray.config.help import settings_help
+
+    values = settings.model_dump()
+    flat = {}
+    for name in settings_help(type(settings)):
+        section, _, key = name.rpartition(".")
+        flat[name] = values[section][key] if section else values[key]
+    return flat
