@@ -18,6 +18,7 @@ from saga_ray.errors import UserError
 
 USER_ERROR, INTERRUPTED = 2, 130
 GROUPS = {
+    "cir": "composed image retrieval: a reference picture and an instruction find a picture",
     "data": "look at pictures before training on them",
     "index": "a searchable index of pictures: build it, add to it, delete from it",
     "supervisor": "make the frozen multimodal language model that teaches",

@@ -6,23 +6,14 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, redirect_stdout
-from dataclasses import dataclass
+from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING
 
+from saga_ray.cli.embedding import WORKERS, How, check_workers, embedding
+
 if TYPE_CHECKING:  # heavy, and not needed for help
-    from saga_ray.config.settings import EvaluationSettings
     from saga_ray.data.table import ImageTable
     from saga_ray.retrieval.index.snapshot import Info
-
-
-@dataclass(frozen=True)
-class How:
-    """How pictures are embedded, see `saga_ray.retrieval.embed.embed`."""
-
-    settings: EvaluationSettings
-    local: bool
-    gpus: float
 
 
 def data_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,13 +26,7 @@ def data_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("train", "extra", "validation", "test"),
         help="only the pictures of this split; default: all",
     )
-    parser.add_argument(
-        "--workers",
-        type=int,
-        metavar="N",
-        help="embed with this many Ray actors, with a GPU each where the cluster has GPUs; "
-        "default: one for more than 5,000 pictures, else this process does it",
-    )
+    parser.add_argument("--workers", type=int, metavar="N", help=WORKERS)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 
@@ -51,31 +36,18 @@ def pictures(args: argparse.Namespace) -> Iterator[tuple[ImageTable, How]]:
     from saga_ray.config.settings import Settings
     from saga_ray.data import sources
     from saga_ray.errors import UserError
-    from saga_ray.retrieval.embed import FEW
 
-    if args.workers is not None and args.workers < 1:
-        raise UserError(f"--workers {args.workers} is not a number of actors")
+    check_workers(args.workers)
     settings = Settings()
     settings.data.source = args.data
-    settings.evaluation.workers = args.workers or 1
-    with ExitStack() as stack:
-        stack.enter_context(redirect_stdout(sys.stderr))
+    with redirect_stdout(sys.stderr):
         table = sources.load(settings.data, settings.seed)
         if args.part:
             table = table.part(args.part)
             if not len(table):
                 raise UserError(f"{args.data} has no pictures in its part {args.part!r}")
-        local = args.workers is None and len(table) <= FEW
-        gpus = 0.0
-        if not local:
-            import ray
-
-            from saga_ray.train.cluster import cluster
-
-            stack.enter_context(cluster(settings))
-            there = ray.cluster_resources()  # type: ignore[no-untyped-call]
-            gpus = 1.0 if there.get("GPU", 0) >= settings.evaluation.workers else 0.0
-        yield table, How(settings.evaluation, local, gpus)
+        with embedding(settings, args.workers, len(table)) as how:
+            yield table, how
 
 
 def show(args: argparse.Namespace, info: Info, **changed: int) -> None:

@@ -15,6 +15,8 @@ from saga_ray.retrieval.report.answers import ReadableAnswer, readable
 from saga_ray.retrieval.report.data import Answer, Attended, Omitted, ReportData, Rollout
 
 TEMPLATES = Path(__file__).parent / "templates"
+STYLE = TEMPLATES / "style.css"
+"""The look that all reports with pictures share."""
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -48,7 +50,7 @@ def render(data: ReportData, verdict_key: str) -> str:
     most = _most_attention(data.attention)
     return templates.get_template("page.html.jinja").render(
         data=data,
-        style=(TEMPLATES / "style.css").read_text(encoding="utf-8"),
+        style=STYLE.read_text(encoding="utf-8"),
         panels=history if isinstance(history, Omitted) else curves.panels(history),
         seconds=seconds,
         part_number={part: number for number, part in enumerate(parts)},
