@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +59,7 @@ class Parts:
         if not was_begun(self.output):
             self.folder.mkdir(exist_ok=True)
             write_text(self.folder / PLAN, json.dumps(self.plan, indent=2))
-        write_text(self._file(number), json.dumps({"lines": lines, "counts": asdict(counts)}))
+        write_text(self._file(number), json.dumps({"lines": lines, "counts": vars(counts)}))
 
     def finish(self, batches: int) -> Counts:
         """Join all parts to the file, in order, and take them away; returns what became of all captions.
