@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +16,7 @@ from saga_ray.composed.benchmarks.triplets import parse
 from saga_ray.composed.captions import Caption
 from saga_ray.composed.writing.edits import BATCH, TOO_LONG, Counts, questions, triplets
 from saga_ray.composed.writing.job import Answers, Batch, Writing, write_triplets
+from saga_ray.config.names import SOURCE_TREE
 from saga_ray.errors import UserError
 from saga_ray.prompts.edits import CAPTION, INSTRUCTION
 
@@ -28,7 +32,9 @@ def scripted(question_seed: int, original: str) -> str | None:
         return json.dumps({INSTRUCTION: "make it so", CAPTION: original})
     if kind == 2:
         return None
-    return json.dumps({INSTRUCTION: f"add number {question_seed % 5}", CAPTION: f"{question_seed % 5} things"})
+    return json.dumps(
+        {INSTRUCTION: f"add number {question_seed % 5}", CAPTION: f"{question_seed % 5} things"}
+    )
 
 
 class Model:
@@ -96,6 +102,33 @@ def test_a_killed_command_goes_on_where_it_stopped(writing: Writing, tmp_path: P
     for resume in (False, True):
         with pytest.raises(UserError, match="triplets.jsonl exists"):
             write_triplets(writing, output, Model(), resume=resume)
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from saga_ray.composed.writing.job import Writing, write_triplets
+from tests.composed.test_writing import Model
+
+def killed(batches):
+    yield from ((number, answers) for number, answers in Model()(batches) if number or os._exit(9))
+
+captions, output = map(Path, sys.argv[1:])
+write_triplets(Writing(captions, "scripted", per_caption=2, seed=3), output, killed)
+"""
+
+
+def test_a_process_that_is_killed_loses_nothing_that_was_answered(writing: Writing, tmp_path: Path) -> None:
+    whole, output = tmp_path / "whole.jsonl", tmp_path / "triplets.jsonl"
+    write_triplets(writing, whole, Model())
+    ended = subprocess.run(
+        [sys.executable, "-c", KILLED, str(writing.captions), str(output)],
+        env={**os.environ, "PYTHONPATH": str(SOURCE_TREE)},
+    )
+    assert ended.returncode == 9 and not output.exists()
+    going_on = Model()
+    write_triplets(writing, output, going_on, resume=True)
+    assert going_on.asked == [0] and output.read_bytes() == whole.read_bytes()
 
 
 def test_a_batch_that_was_being_written_is_asked_for_again(

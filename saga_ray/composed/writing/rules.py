@@ -50,7 +50,8 @@ class Found:
 
     lines: list[dict[str, Any]] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
-    """Why -> answers (a reference picture with a new value) that were not written."""
+    """Why -> answers (a reference picture with a new value) that were not written; for `NOT_KNOWN`
+    references."""
     outside: int = 0
     """Written references that do not lie below the file's folder."""
 
