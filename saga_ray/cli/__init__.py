@@ -1,4 +1,5 @@
-"""The `saga` command. A command is one file of `commands`: ``data_check.py`` is ``saga data check``.
+"""The `saga` command. A command is one file of `commands`: ``data_check.py`` is ``saga data check``,
+``cir_write_triplets.py`` is ``saga cir write-triplets``; the first word is a group if `GROUPS` knows it.
 
 A command file has a docstring (the help), ``ORDER`` (its place in the list), ``arguments(parser)`` and
 ``run(args) -> exit code``; what is heavy it imports inside ``run``, so that help and mistakes in a command

@@ -18,7 +18,7 @@ from saga_ray.errors import UserError
 
 USER_ERROR, INTERRUPTED = 2, 130
 GROUPS = {
-    "cir": "composed image retrieval: a reference picture and an instruction find a picture",
+    "cir": "composed image retrieval: a reference picture and an instruction",
     "data": "look at pictures before training on them",
     "index": "a searchable index of pictures: build it, add to it, delete from it",
     "supervisor": "make the frozen multimodal language model that teaches",
@@ -64,7 +64,7 @@ def _add(
     commands: argparse._SubParsersAction[Parser],
     groups: dict[str, argparse._SubParsersAction[Parser]],
 ) -> None:
-    group, _, name = module.__name__.rpartition(".")[2].rpartition("_")
+    group, name = _place(module.__name__.rpartition(".")[2])
     into = commands
     if group:
         if group not in groups:
@@ -84,6 +84,14 @@ def _add(
     module.arguments(command)
     command.add_argument("--debug", action="store_true", help="show the traceback of a mistake too")
     command.set_defaults(run=module.run)
+
+
+def _place(file: str) -> tuple[str, str]:
+    """The group, or none, and the name of a command by its file: `data_check`, `cir_write_triplets`."""
+    group, _, rest = file.partition("_")
+    if group not in GROUPS:
+        group, rest = "", file
+    return group, rest.replace("_", "-")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

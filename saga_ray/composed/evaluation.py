@@ -30,7 +30,7 @@ from saga_ray.composed.query_embeddings import WAYS, embed_queries
 from saga_ray.composed.report import write_cir_report
 from saga_ray.composed.result import RESULT, BenchmarkRecord, CirResult, EmbedderRecord
 from saga_ray.composed.scoring import Ranked, score
-from saga_ray.config.settings import EvaluationSettings
+from saga_ray.config.settings import EmbeddingSettings
 from saga_ray.errors import UserError
 from saga_ray.files import write_text
 from saga_ray.retrieval.embed import FEW
@@ -46,7 +46,7 @@ def evaluate(
     output: Path | None = None,
     size: int | None = None,
     text_weight: float = 0.5,
-    settings: EvaluationSettings | None = None,
+    settings: EmbeddingSettings | None = None,
     local: bool | None = None,
     gpus: float = 0.0,
     cache: Path | None = None,
@@ -78,7 +78,7 @@ def evaluate(
         )
     if not 0 <= text_weight <= 1:
         raise UserError(f"the text's weight in image + text is {text_weight:g}; it must lie between 0 and 1")
-    settings = settings or EvaluationSettings()
+    settings = settings or EmbeddingSettings()
     pictures = [picture for gallery in benchmark.galleries.values() for picture in gallery.pictures]
     pictures += [query.reference for query in benchmark.queries]
     if local is None:

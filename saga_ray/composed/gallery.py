@@ -15,7 +15,7 @@ from saga_ray.composed.benchmarks.base.pictures import Picture
 from saga_ray.composed.cache import Cache
 from saga_ray.composed.embedder import Embedder
 from saga_ray.composed.pictures import PictureRows, picture_keys
-from saga_ray.config.settings import EvaluationSettings
+from saga_ray.config.settings import EmbeddingSettings
 from saga_ray.errors import UserError
 from saga_ray.retrieval.embed import embeddings
 
@@ -38,7 +38,7 @@ class Embedded:
 def embed_pictures(
     pictures: Sequence[Picture],
     embedder: Embedder,
-    settings: EvaluationSettings,
+    settings: EmbeddingSettings,
     *,
     cache: Cache | None = None,
     local: bool | None = None,

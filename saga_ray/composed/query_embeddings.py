@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from saga_ray.composed.benchmarks import Query
 from saga_ray.composed.embedder import Embedder
 from saga_ray.composed.pictures import PictureRows
-from saga_ray.config.settings import EvaluationSettings
+from saga_ray.config.settings import EmbeddingSettings
 from saga_ray.errors import UserError
 from saga_ray.retrieval.embed import embeddings
 
@@ -47,7 +47,7 @@ def embed_queries(
     queries: Sequence[Query],
     references_QE: NDArray[np.float32],
     embedder: Embedder,
-    settings: EvaluationSettings,
+    settings: EmbeddingSettings,
     *,
     text_weight: float = 0.5,
     local: bool | None = None,

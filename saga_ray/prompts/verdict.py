@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
-_DECODER = json.JSONDecoder(strict=False, parse_int=float)  # strict=False: models break lines inside strings
+from saga_ray.prompts.objects import objects
+
 _VERDICTS = {"yes": True, "true": True, "no": False, "false": False}
 
 
@@ -35,31 +35,10 @@ def parse_answer(text: str, verdict_key: str) -> ParsedAnswer:
     it already. Reading goes on where it broke.
     """
     answer: dict[str, Any] | None = None
-    for found in _objects(text, verdict_key):
+    for found in objects(text, verdict_key):
         if verdict_key in found or answer is None or verdict_key not in answer:
             answer = found
     return ParsedAnswer(_verdict(answer.get(verdict_key)) if answer is not None else None, answer)
-
-
-def _objects(text: str, verdict_key: str) -> list[dict[str, Any]]:
-    """The complete top-level JSON objects of the text, in order."""
-    found: list[dict[str, Any]] = []
-    broken = False
-    start = text.find("{")
-    while start >= 0:
-        try:
-            value, end = _DECODER.raw_decode(text, start)
-        except json.JSONDecodeError as error:
-            # From here on objects inside the broken one look like top-level ones: the verdict key tells.
-            broken = True
-            end = max(error.pos, start + 1)
-        except RecursionError:
-            break
-        else:
-            if not broken or verdict_key in value:
-                found.append(value)
-        start = text.find("{", end)
-    return found
 
 
 def _verdict(value: object) -> bool | None:

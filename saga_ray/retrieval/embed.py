@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ray.data.exceptions import ExecutionTimeoutError
 from torch import nn
 
-from saga_ray.config.settings import EvaluationSettings
+from saga_ray.config.settings import EmbeddingSettings
 from saga_ray.data.table import ImageTable
 from saga_ray.errors import UserError
 from saga_ray.models.encoder import Encoder
@@ -46,7 +46,7 @@ class Pictures(Protocol):
 def embed(
     table: ImageTable,
     encoder: Encoder | Path,
-    settings: EvaluationSettings,
+    settings: EmbeddingSettings,
     image_size: int,
     *,
     rows: Sequence[int] | None = None,
@@ -69,7 +69,7 @@ def embed(
 def embeddings(
     pictures: Pictures,
     model: nn.Module,
-    settings: EvaluationSettings,
+    settings: EmbeddingSettings,
     image_size: int,
     *,
     rows: Sequence[int] | NDArray[np.int64] | None = None,
@@ -177,7 +177,7 @@ def _batches_by_ray(
     model: nn.Module,
     wanted_M: NDArray[np.int64],
     texts_M: Sequence[str] | None,
-    settings: EvaluationSettings,
+    settings: EmbeddingSettings,
     image_size: int,
     gpus: float,
     wait_s: float,

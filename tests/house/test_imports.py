@@ -27,12 +27,21 @@ MAY_USE_RAY = (
     "retrieval.embed",
     "train",
     "composed.train",
+    "composed.writing.pool",
     "tune",
     "serve",
     "cli",
 )
-WITHOUT_RAY = ("losses", "prompts", "retrieval.metrics", "models", "config", "composed.benchmarks")
-WITHOUT_TORCH = ("config", "cli", "composed.benchmarks")
+WITHOUT_RAY = (
+    "losses",
+    "prompts",
+    "retrieval.metrics",
+    "models",
+    "config",
+    "composed.benchmarks",
+    "composed.captions",
+)
+WITHOUT_TORCH = ("config", "cli", "composed.benchmarks", "composed.captions")
 
 
 def floor(module: str) -> int:
@@ -87,8 +96,9 @@ def test_nothing_heavy_is_loaded_by_the_way(library: str, parts: tuple[str, ...]
     assert not [" -> ".join(chain) for chain in chains if chain]
 
 
-def test_vllm_is_loaded_only_inside_its_engine() -> None:
-    assert all(within(module, ("rollout.engines.vllm",)) for module in users_of("vllm"))
+def test_vllm_is_loaded_only_inside_its_engines() -> None:
+    engines = ("rollout.engines.vllm", "composed.writing.llm")
+    assert all(within(module, engines) for module in users_of("vllm"))
 
 
 def test_mlflow_is_used_only_for_tracking() -> None:

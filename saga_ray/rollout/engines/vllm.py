@@ -104,7 +104,7 @@ class VllmEngine:
             **_device_arguments(settings),
         )
         if current_platform.is_cpu():
-            _know_architecture(language_model)
+            know_architecture(language_model)
         set_num_threads = torch.set_num_threads
         self._engine: Any = LLMEngine.from_engine_args(arguments)
         torch.set_num_threads = set_num_threads  # vLLM on CPU disables it for the whole process
@@ -187,7 +187,7 @@ def _name(ticket: int, place: int) -> str:
     return f"{ticket}-{place}"
 
 
-def _know_architecture(language_model: Path) -> None:
+def know_architecture(language_model: Path) -> None:
     """Look at the model's class here. vLLM would start a process for that, once a machine: 20 s."""
     from vllm.model_executor.models.registry import ModelRegistry
 
