@@ -6,18 +6,22 @@ import hashlib
 from pathlib import Path
 
 from saga_ray.composed.embedder import CONFIG, HEAD, MODEL
+from saga_ray.config.composed import STAGES
 from saga_ray.config.home import find_run
 from saga_ray.errors import UserError
+from saga_ray.train.folder import RunFolder
 
 
 def find_embedder(name: str) -> Path:
-    """The folder of an embedder: ``name`` is such a folder, or a run's folder or name. Raises UserError."""
+    """The folder of an embedder: ``name`` is such a folder, or a run's folder or name, of which the last
+    stage's is meant. Raises UserError."""
     folder = find_run(name)
-    for place in (folder, folder / MODEL):
+    for place in (folder, *(RunFolder(folder).model(stage) for stage in reversed(STAGES))):
         if (place / CONFIG).is_file():
             return place
     raise UserError(
-        f"{folder} holds no embedder of composed retrieval: neither it nor its folder {MODEL} has a {CONFIG}"
+        f"{folder} holds no embedder of composed retrieval: it is neither one nor the folder of a "
+        "`saga cir train` whose first stage has ended"
     )
 
 
