@@ -89,7 +89,9 @@ def _said(entry: dict[str, Any], where: str) -> str:
 
 
 def _text(value: Any, name: str, where: str) -> str:
-    if not isinstance(value, str) or not value.strip():
+    # half characters (lone surrogates), which JSON can say and no file can hold, go
+    text = value.encode("utf-8", "ignore").decode("utf-8").strip() if isinstance(value, str) else ""
+    if not text:
         what = "missing" if value is None else "blank" if isinstance(value, str) else f"{value!r} and no text"
         raise UserError(f"{where}: `{name}` is {what}; write some text")
-    return value.strip()
+    return text

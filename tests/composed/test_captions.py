@@ -51,6 +51,7 @@ def test_llava_pretrains_list_takes_what_gpt_says_first(tmp_path: Path) -> None:
         ("[]", "has no captions; write"),
         ('{"image": "a", "caption": "b"}\n{"image": "a"}', "captions line 2: `caption` is missing"),
         ('\n{"image": "a", "caption": " "}', "captions line 2: `caption` is blank"),
+        ('{"image": "a", "caption": "\\ud800"}', "captions line 1: `caption` is blank"),
         ('{"image": 7, "caption": "b"}', "captions line 1: `image` is 7 and no text"),
         ("a.jpg\ta chair", "captions line 1: is not JSON"),
         ('"a.jpg"', "captions line 1: is no JSON object"),

@@ -57,11 +57,11 @@ def test_every_batch_is_answered_by_all_workers(session_ray: None) -> None:
 
 
 @pytest.mark.parametrize(
-    "seeds, build, workers, wait_s, said",
+    "seeds, build, workers, answer_s, said",
     [
         ((1,), Refusing, 1, 60, "^there is no such model$"),
         ((1, 13), Scripted, 1, 60, "a worker that asks the language model died"),
-        ((14,), Scripted, 1, 8, "no worker did answer within 8 s"),
+        ((14,), Scripted, 1, 2, "no worker could answer within 2 s"),
         ((1,), Scripted, 900, 60, "900 workers take a CPU each and the Ray cluster has 8; lower --workers"),
     ],
 )
@@ -69,12 +69,12 @@ def test_what_ends_it(
     seeds: tuple[int, ...],
     build: Callable[[], Model],
     workers: int,
-    wait_s: float,
+    answer_s: float,
     said: str,
     session_ray: None,
 ) -> None:
     with pytest.raises(UserError, match=said):
-        list(ask(batches(*seeds), build, workers=workers, wait_s=wait_s))
+        list(ask(batches(*seeds), build, workers=workers, answer_s=answer_s))
 
 
 def test_a_gguf_file_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,6 @@ import logging
 import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,8 +22,8 @@ from saga_ray.train.cluster import cluster
 
 log = logging.getLogger(__name__)
 
-WAIT_S = 1800.0
-"""Longest wait for the models to be loaded, and then for any batch."""
+START_S, ANSWER_S = 1800.0, 1800.0
+"""Longest waits: for the next model to be loaded, then for the next batch to be answered."""
 SAY_EVERY_S = 30.0
 AHEAD = 2
 """Batches that an actor is given at the same time: the second waits there, so that it is never idle."""
@@ -77,15 +76,20 @@ def on_vllm(
 
 
 def ask(
-    batches: Iterable[Batch], build: Callable[[], Model], *, workers: int, wait_s: float = WAIT_S
+    batches: Iterable[Batch],
+    build: Callable[[], Model],
+    *,
+    workers: int,
+    start_s: float = START_S,
+    answer_s: float = ANSWER_S,
 ) -> Generator[Answers]:
     """Put batches to `workers` models and yield the answers as they come. Ray must be initialised.
 
     Each worker takes a logical CPU, and a GPU where the cluster has one for each. They end with the iterator.
 
     Raises:
-        UserError: the cluster is too small, a model does not load or answer within `wait_s`, or a worker
-        dies.
+        UserError: the cluster is too small, a model is not loaded within `start_s` or does not answer within
+        `answer_s`, or a worker dies.
     """
     gpus = _gpus(workers)
     # Threads that wait actively for one another stall where cores are shared.
@@ -98,15 +102,14 @@ def ask(
     ]
     try:
         ready = {actor.ready.remote(): actor for actor in actors}
-        with closing(_as_they_end(ready, wait_s, "load the language model")) as loading:
-            for _ in loading:
-                pass
+        for _ in _as_they_end(ready, start_s, "load the language model"):
+            pass
         left = iter(batches)
         working: dict[Any, Any] = {}
         for actor in actors * AHEAD:
             _give(actor, left, working)
         # every end frees its actor, which is given more before the answers are passed on
-        for actor, answers in _as_they_end(working, wait_s, "answer"):
+        for actor, answers in _as_they_end(working, answer_s, "answer"):
             _give(actor, left, working)
             yield answers
     finally:
@@ -132,7 +135,7 @@ def _as_they_end(working: dict[Any, Any], wait_s: float, what: str) -> Generator
         waited = time.monotonic() - since
         if waited >= wait_s:
             raise UserError(
-                f"no worker did {what} within {wait_s:g} s; look at their logs with `ray logs`, take "
+                f"no worker could {what} within {wait_s:g} s; look at their logs with `ray logs`, take "
                 "a smaller model or fewer --workers"
             )
         if not done:
