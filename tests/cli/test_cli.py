@@ -32,6 +32,8 @@ COMMANDS = [
     "index build",
     "index add",
     "index delete",
+    "cir train",
+    "cir evaluate",
     "cir write-triplets",
     "export",
     "serve",
