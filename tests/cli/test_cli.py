@@ -34,6 +34,7 @@ COMMANDS = [
     "index delete",
     "export",
     "serve",
+    "cir evaluate",
 ]
 
 
@@ -70,7 +71,7 @@ def test_the_commands_are_these() -> None:
     assert list(leaves(parser())) == COMMANDS
 
 
-@pytest.mark.parametrize("command", ["", "data", "supervisor", "index", *COMMANDS])
+@pytest.mark.parametrize("command", ["", "data", "supervisor", "index", "cir", *COMMANDS])
 def test_help_everywhere(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main([*command.split(), "--help"])

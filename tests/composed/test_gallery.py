@@ -16,40 +16,43 @@ from safetensors.numpy import load_file, save_file
 
 from saga_ray.composed.benchmarks import Picture, load
 from saga_ray.composed.cache import ASIDE, STALE_S, Cache
+from saga_ray.composed.embedder import Embedder
 from saga_ray.composed.gallery import Embedded, embed_pictures
 from saga_ray.composed.identity import embedder_hash, find_embedder
 from saga_ray.composed.pictures import picture_keys
 from saga_ray.config.settings import EvaluationSettings
 from saga_ray.data.decoding import centre_square
 from saga_ray.errors import UserError
-from tests.composed.small import embedder, noise, pictures
+from saga_ray.models import supervisors
+from tests.composed.small import Tiny, noise, pictures
 
 SETTINGS = EvaluationSettings(batch_size=2)
 ALL = 7
+TINY = Tiny().eval()
 
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
     monkeypatch.setattr("saga_ray.composed.gallery.PART", 2)
-    return Cache("some embedder", embedder().width, root=tmp_path / "cache")
+    return Cache("some embedder", Tiny.width, root=tmp_path / "cache")
 
 
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """How many pictures each call of the embedder was given."""
     counts: list[int] = []
-    plain = embedder().forward
+    plain = TINY.forward
 
     def counted(images_BHWC: torch.Tensor) -> torch.Tensor:
         counts.append(len(images_BHWC))
         return plain(images_BHWC)
 
-    monkeypatch.setattr(embedder(), "forward", counted)
+    monkeypatch.setattr(TINY, "forward", counted)
     yield counts
 
 
 def run(wanted: Sequence[Picture], cache: Cache | None = None) -> Embedded:
-    return embed_pictures(wanted, embedder(), SETTINGS, cache=cache)
+    return embed_pictures(wanted, TINY, SETTINGS, cache=cache)
 
 
 def of(embedded: Embedded) -> NDArray[np.float32]:
@@ -58,9 +61,9 @@ def of(embedded: Embedded) -> NDArray[np.float32]:
 
 def directly(wanted: Sequence[Picture]) -> NDArray[np.float32]:
     """One picture at a time, without stream or cache."""
-    size = embedder().image_size
+    size = TINY.image_size
     with torch.no_grad():
-        parts = [embedder()(torch.tensor(centre_square(load(each, size), size))[None]) for each in wanted]
+        parts = [TINY(torch.tensor(centre_square(load(each, size), size))[None]) for each in wanted]
     return torch.cat(parts).numpy()
 
 
@@ -112,11 +115,11 @@ def test_another_embedder_or_size_misses(tmp_path: Path, seen: list[int], cache:
     seen.clear()
     run(wanted, others[0])
     assert sum(seen) == 2
-    embedder().size = 8
+    TINY.size = 8
     try:
         short = run(wanted, others[1])
     finally:
-        embedder().size = embedder().width
+        TINY.size = TINY.width
     assert short.z_UE.shape == (2, 8) and sum(seen) == 4
     np.testing.assert_allclose(np.linalg.norm(short.z_UE, axis=1), 1.0, rtol=1e-5)
 
@@ -125,7 +128,7 @@ def test_a_run_that_broke_goes_on_where_it_was(
     tmp_path: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = pictures(tmp_path, ALL)
-    plain, calls = embedder().forward, []
+    plain, calls = TINY.forward, []
 
     def breaks(images_BHWC: torch.Tensor) -> torch.Tensor:
         calls.append(len(images_BHWC))
@@ -133,7 +136,7 @@ def test_a_run_that_broke_goes_on_where_it_was(
             raise MemoryError("out of memory")
         return plain(images_BHWC)
 
-    monkeypatch.setattr(embedder(), "forward", breaks)
+    monkeypatch.setattr(TINY, "forward", breaks)
     with pytest.raises(MemoryError):
         run(wanted, cache)
     assert [file.suffix for file in cache.folder.iterdir()] == [".safetensors"] * 2
@@ -193,9 +196,7 @@ def test_a_picture_that_cannot_be_read_is_named_and_costs_nothing_else(
 def test_embeddings_that_are_not_finite_are_refused_and_not_kept(
     tmp_path: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        embedder(), "forward", lambda images: torch.full((len(images), cache.size), torch.nan)
-    )
+    monkeypatch.setattr(TINY, "forward", lambda images: torch.full((len(images), cache.size), torch.nan))
     with pytest.raises(UserError, match=r"0\.png: the embedder gives numbers that are not finite"):
         run(pictures(tmp_path, 2), cache)
     assert not cache.folder.exists()
@@ -203,7 +204,7 @@ def test_embeddings_that_are_not_finite_are_refused_and_not_kept(
 
 def test_a_cache_that_cannot_be_written_is_a_user_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    cache = Cache("some embedder", embedder().width, root=tmp_path / "file")
+    cache = Cache("some embedder", TINY.width, root=tmp_path / "file")
     with pytest.raises(UserError, match="embeddings cannot be kept there .* set SAGA_HOME to another folder"):
         run(pictures(tmp_path, 1), cache)
 
@@ -212,16 +213,16 @@ def test_through_ray_all_is_the_same(tmp_path: Path, cache: Cache, session_ray: 
     wanted = pictures(tmp_path, ALL)
     Path(wanted[-1].path).write_bytes(b"no picture")
     with pytest.raises(UserError, match=r"6\.png: cannot be read as a picture"):
-        embed_pictures(wanted, embedder(), SETTINGS, cache=cache, local=False)
+        embed_pictures(wanted, TINY, SETTINGS, cache=cache, local=False)
     noise(Path(wanted[-1].path), ALL - 1)
-    embedded = embed_pictures(wanted, embedder(), SETTINGS, cache=cache, local=False)
+    embedded = embed_pictures(wanted, TINY, SETTINGS, cache=cache, local=False)
     np.testing.assert_allclose(of(embedded), directly(wanted), atol=2e-6)
     assert run(wanted, cache).computed == 0
 
 
 def test_an_embedder_s_hash_is_that_of_what_is_loaded(tmp_path: Path) -> None:
     folder = tmp_path / "run/model"
-    embedder().save(folder)
+    Embedder(supervisors.load("furniture-pocket")).save(folder)
     assert find_embedder(str(folder)) == find_embedder(str(tmp_path / "run")) == folder
     before = embedder_hash(folder)
     (folder / "README.md").write_text("a note")

@@ -32,7 +32,8 @@ MAY_USE_RAY = (
     "cli",
 )
 WITHOUT_RAY = ("losses", "prompts", "retrieval.metrics", "models", "config", "composed.benchmarks")
-WITHOUT_TORCH = ("config", "cli", "composed.benchmarks")
+# processes that decode a gallery's pictures import composed.pictures
+WITHOUT_TORCH = ("config", "cli", "composed.benchmarks", "composed.pictures")
 
 
 def floor(module: str) -> int:
