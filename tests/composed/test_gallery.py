@@ -16,14 +16,12 @@ from safetensors.numpy import load_file, save_file
 
 from saga_ray.composed.benchmarks import Picture, load
 from saga_ray.composed.cache import ASIDE, STALE_S, Cache
-from saga_ray.composed.embedder import Embedder
 from saga_ray.composed.gallery import Embedded, embed_pictures
 from saga_ray.composed.identity import embedder_hash, find_embedder
 from saga_ray.composed.pictures import picture_keys
 from saga_ray.config.settings import EvaluationSettings
 from saga_ray.data.decoding import centre_square
 from saga_ray.errors import UserError
-from saga_ray.models import supervisors
 from tests.composed.small import Tiny, noise, pictures
 
 SETTINGS = EvaluationSettings(batch_size=2)
@@ -222,16 +220,20 @@ def test_through_ray_all_is_the_same(tmp_path: Path, cache: Cache, session_ray: 
 
 def test_an_embedder_s_hash_is_that_of_what_is_loaded(tmp_path: Path) -> None:
     folder = tmp_path / "run/model"
-    Embedder(supervisors.load("furniture-pocket")).save(folder)
+    (folder / "model/tower").mkdir(parents=True)
+    files = ["embedder.json", "head.safetensors", "model/weights", "model/tower/weights"]
+    for file in files:
+        (folder / file).write_text(file)
     assert find_embedder(str(folder)) == find_embedder(str(tmp_path / "run")) == folder
     before = embedder_hash(folder)
     (folder / "README.md").write_text("a note")
     assert embedder_hash(folder) == before
-    weights = next(folder.rglob("model.safetensors"))
-    content = bytearray(weights.read_bytes())
-    content[-1] ^= 1
-    weights.write_bytes(bytes(content))
-    assert embedder_hash(folder) != before
+    hashes = {before}
+    for file in files:
+        (folder / file).write_text("changed")
+        hashes.add(embedder_hash(folder))
+    (folder / "model/weights").rename(folder / "model/other")
+    assert len(hashes | {embedder_hash(folder)}) == 1 + len(files) + 1
     for call in (lambda: embedder_hash(tmp_path), lambda: find_embedder(str(tmp_path))):
         with pytest.raises(UserError, match="holds no embedder of composed retrieval"):
             call()
