@@ -210,7 +210,7 @@ def test_a_cache_that_cannot_be_written_is_a_user_error(tmp_path: Path) -> None:
 def test_through_ray_all_is_the_same(tmp_path: Path, cache: Cache, session_ray: None) -> None:
     wanted = pictures(tmp_path, ALL)
     Path(wanted[-1].path).write_bytes(b"no picture")
-    with pytest.raises(UserError, match=r"6\.png: cannot be read as a picture"):
+    with pytest.raises(UserError, match=r"^\S+6\.png: cannot be read as a picture .* get it again$"):
         embed_pictures(wanted, TINY, SETTINGS, cache=cache, local=False)
     noise(Path(wanted[-1].path), ALL - 1)
     embedded = embed_pictures(wanted, TINY, SETTINGS, cache=cache, local=False)
