@@ -1,4 +1,5 @@
-"""Embeddings on disk, so that a picture is embedded once: parts in a folder, each written whole or not at all.
+"""Embeddings on disk, so that a picture is embedded once: parts in a folder, each written whole or not at
+all.
 
 Legend: K embeddings of a part, U wanted ones, E embedding size.
 """

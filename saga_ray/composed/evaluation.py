@@ -137,7 +137,7 @@ def free_output(output: Path) -> Path:
 
 
 def _loaded(embedder: Embedder | Path, local: bool) -> Embedder:
-    if isinstance(embedder, Embedder):
+    if not isinstance(embedder, Path):
         return embedder.eval()
     # actors take the model from the CPU to where they are
     device = "cuda" if local and torch.cuda.is_available() else "cpu"

@@ -99,5 +99,6 @@ def _require_finite(z_BE: NDArray[np.float32], pictures: Sequence[Picture]) -> N
     bad = np.flatnonzero(~np.isfinite(z_BE).all(axis=1))
     if len(bad):
         raise UserError(
-            f"{pictures[bad[0]].path}: the embedder gives numbers that are not finite; has its training diverged?"
+            f"{pictures[bad[0]].path}: the embedder gives numbers that are not finite; "
+            "has its training diverged?"
         )

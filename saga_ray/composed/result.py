@@ -46,7 +46,7 @@ class CirResult(Record):
         description="way of embedding a query -> measure -> fraction; empty where the targets are hidden"
     )
     predictions: dict[str, list[str]] = Field(
-        description="way -> files for the benchmark's server, in this result's folder; empty: none were needed"
+        description="way -> files for the benchmark's server, in this folder; empty: none were needed"
     )
     text_weight: float = Field(description="the text's share in image_and_text")
     seed: int = Field(description="of the lot that decides ties")

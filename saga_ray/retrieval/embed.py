@@ -19,6 +19,7 @@ import ray.data
 import torch
 from numpy.typing import NDArray
 from ray.data.exceptions import ExecutionTimeoutError
+from ray.exceptions import RayTaskError
 from torch import nn
 
 from saga_ray.config.settings import EmbeddingSettings
@@ -182,7 +183,7 @@ def _batches_by_ray(
     gpus: float,
     wait_s: float,
 ) -> Iterator[NDArray[np.float32]]:
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what fails is raised, once is enough
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # says there is no bar
     batches = math.ceil(len(wanted_M) / settings.batch_size)
     data = ray.data.range(len(wanted_M), override_num_blocks=batches)
@@ -214,6 +215,15 @@ def _batches_by_ray(
             )
             place += len(batch["id"])
             yield np.array(batch["z"])
+    except RayTaskError as error:
+        # what a user can put right, such as a broken picture, without the remote traceback around it and the
+        # lines about retries that Ray adds to it
+        cause: BaseException = error
+        while isinstance(cause, RayTaskError):
+            cause = cause.cause
+        if isinstance(cause, UserError):
+            raise UserError(str(cause).partition("\n")[0]) from error
+        raise
     except ExecutionTimeoutError as error:
         raise UserError(
             f"evaluation waited {wait_s:g} s for a batch from {settings.workers} embedding actors "

@@ -37,6 +37,7 @@ COMMANDS = [
     "cir write-triplets",
     "export",
     "serve",
+    "cir evaluate",
 ]
 
 

@@ -41,7 +41,8 @@ WITHOUT_RAY = (
     "composed.benchmarks",
     "composed.captions",
 )
-WITHOUT_TORCH = ("config", "cli", "composed.benchmarks", "composed.captions")
+# processes that decode a gallery's pictures import composed.pictures
+WITHOUT_TORCH = ("config", "cli", "composed.benchmarks", "composed.captions", "composed.pictures")
 
 
 def floor(module: str) -> int:

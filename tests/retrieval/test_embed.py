@@ -19,7 +19,7 @@ from saga_ray.data.table import ImageTable
 from saga_ray.errors import UserError
 from saga_ray.models.encoder import Encoder
 from saga_ray.models.pooler import Pooler
-from saga_ray.retrieval.embed import attention, embed
+from saga_ray.retrieval.embed import attention, embed, embeddings
 from tests.tiny import PIXELS, TOKEN_WIDTH, TOKENS, TinyTower
 
 PICTURES = 23  # not a multiple of the batch
@@ -109,6 +109,32 @@ def test_ray_data_gives_the_same_in_the_same_order(
     by_ray, rows_M = embed(table, encoder, settings, PIXELS, local=False)
     assert rows_M.tolist() == list(range(PICTURES))
     np.testing.assert_allclose(by_ray, here, atol=1e-6)
+
+
+class Shifted(torch.nn.Module):
+    """Embeddings that depend on the text beside the picture."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, images_BHWC: torch.Tensor, texts: list[str]) -> torch.Tensor:
+        return self.encoder(images_BHWC) + torch.tensor([[float(len(text))] for text in texts])
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_a_stream_gives_batches_in_order_with_a_text_beside_each_picture(
+    table: ImageTable, encoder: Encoder, cluster: None, local: bool
+) -> None:
+    settings = EvaluationSettings(batch_size=4)
+    rows = [5, 0, 5, 9, 2]
+    texts = ["a" * n for n in range(5)]
+    batches = embeddings(table, Shifted(encoder), settings, PIXELS, rows=rows, texts=texts, local=local)
+    first = next(batches)
+    assert len(first) == 4
+    together = np.concatenate([first, *batches])
+    plain, _ = embed(table, encoder, settings, PIXELS, rows=rows, local=True)
+    np.testing.assert_allclose(together, plain + np.arange(5)[:, None], atol=1e-5)
 
 
 def test_a_cluster_without_the_gpus_is_a_user_error_not_an_endless_wait(

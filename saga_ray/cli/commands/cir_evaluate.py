@@ -1,6 +1,6 @@
 """Score an embedder on a benchmark of composed retrieval, beside image-only and text-only baselines.
 
-Benchmarks: circo, cirr, fashioniq, genecis, and triplets for your own (a folder of pictures with a
+Benchmarks: circo, cirr, fashioniq, genecis, furniture, and triplets for your own (a folder of pictures with a
 triplets.jsonl). Where a split hides its targets, files for the benchmark's server are written instead.
 Pictures are embedded once: a run that was interrupted goes on where it was.
 
@@ -33,10 +33,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--benchmark", required=True, metavar="NAME", help="which benchmark, see above")
     parser.add_argument(
         "--root",
-        required=True,
         metavar="DIR",
         type=Path,
-        help="the folder of its release, or of your triplets",
+        help="the folder of its release, or of your triplets; furniture ships and needs none",
     )
     parser.add_argument("--split", metavar="S", help="default: the one that is usually reported")
     parser.add_argument("--protocol", metavar="P", help="default: standard")

@@ -1,4 +1,4 @@
-"""Which queries the page shows: drawn by lot from a seed, not by taste, and as many of each kind as can be."""
+"""Which queries the page shows: drawn by lot from a seed, not by taste, as many of each kind as can be."""
 
 from __future__ import annotations
 

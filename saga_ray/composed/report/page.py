@@ -36,7 +36,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class ShownQuery:
-    """A query with its first results; and, where no right one is among these, the right one that comes first."""
+    """A query with its first results and, where none of these is right, the right one that comes first."""
 
     reference: Shown
     instruction: str
@@ -72,8 +72,8 @@ def write_cir_report(
     if benchmark.has_targets:
         chosen = choose(benchmark.queries, composed.best, queries, seed=result.seed)
         sections = [
-            ("Found", f"right among the first {SHOWN}", chosen.found_of_all, chosen.found),
-            ("Missed", f"none right among the first {SHOWN}", chosen.missed_of_all, chosen.missed),
+            ("Found", "a right picture", chosen.found_of_all, chosen.found),
+            ("Missed", "no right picture", chosen.missed_of_all, chosen.missed),
         ]
     else:
         every = list(range(len(benchmark.queries)))
@@ -113,7 +113,7 @@ def _facts(result: CirResult) -> list[tuple[str, str]]:
         ("Numbers of an embedding", f"{embedder.size:,}{cut}"),
         ("Embedder", embedder.folder or "in memory"),
         ("Pictures below", asked.folder),
-        ("Seconds", f"{result.seconds['total']:,.0f}, with {result.computed:,} pictures embedded anew"),
+        ("Seconds", f"{result.seconds['total']:,.0f}; {result.computed:,} pictures embedded anew"),
         ("Seed of ties and samples", str(result.seed)),
         *(
             (name.replace("_", " ").capitalize(), f"{count:,}")
