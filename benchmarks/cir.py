@@ -173,8 +173,8 @@ def page(folders: dict[int, Path]) -> str:
     lines += [
         "",
         f"Composed queries after stage 2 less the best baseline of the same seed: {spread(gains)} points of "
-        f"R@1 ({', '.join(f'{100 * each:+.1f}' for each in gains)}). The text's share in the untrained sums was "
-        "chosen on validation queries.",
+        f"R@1 ({', '.join(f'{100 * each:+.1f}' for each in gains)}). The text's share in the untrained sums "
+        "was chosen on validation queries.",
         "",
         "Seconds of the whole command, by seed: "
         + ", ".join(f"{result.seconds:.0f}" for result in results.values())
