@@ -21,7 +21,7 @@ from safetensors.numpy import save
 from saga_ray.composed.pictures import PIXELS
 from saga_ray.config.home import home
 from saga_ray.errors import UserError
-from saga_ray.prompts.composed import IMAGE
+from saga_ray.prompts import composed as prompts
 
 SUFFIX, ASIDE = ".safetensors", ".aside"
 KEY_BYTES = 32
@@ -37,7 +37,7 @@ class Cache:
 
     def __init__(self, embedder: str, size: int, *, root: Path | None = None) -> None:
         """`embedder` is its `embedder_hash`; `root` is by default `cache/composed` under ``$SAGA_HOME``."""
-        made_by = repr((embedder, size, PIXELS, IMAGE))
+        made_by = repr((embedder, size, PIXELS, prompts.image(), prompts.image("thing")))
         self.size = size
         self.id = hashlib.sha256(made_by.encode()).hexdigest()
         self.folder = (root or home() / "cache" / "composed") / self.id

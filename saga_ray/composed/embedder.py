@@ -72,9 +72,9 @@ class Embedder(nn.Module):
         """Where it computes."""
         return self.supervisor.language_model.device
 
-    def forward(self, images_BHWC: Tensor) -> Tensor:
+    def forward(self, images_BHWC: Tensor, things: Sequence[str] | None = None) -> Tensor:
         """z_BE of uint8 RGB pictures: what a gallery is embedded with."""
-        return self.images(self.tokens(images_BHWC))
+        return self.images(self.tokens(images_BHWC), things)
 
     def tokens(self, images_BHWC: Tensor) -> Tensor:
         """The frozen tower's tokens x_BND of uint8 RGB pictures; they never change, so they can be kept."""
@@ -82,17 +82,20 @@ class Embedder(nn.Module):
             x_BND: Tensor = self.tower(images_BHWC)
         return x_BND
 
-    def images(self, x_BND: Tensor) -> Tensor:
-        """z_BE of images, from their tokens."""
-        return self._embed([prompts.IMAGE] * len(x_BND), x_BND)
+    def images(self, x_BND: Tensor, things: Sequence[str] | None = None) -> Tensor:
+        """z_BE of images, from their tokens; `things` name what each shows, where the prompt is to say it."""
+        return self._embed([prompts.image(thing) for thing in things or [""] * len(x_BND)], x_BND)
 
     def texts(self, sentences: Sequence[str]) -> Tensor:
         """z_BE of texts."""
         return self._embed([prompts.text(sentence) for sentence in sentences], None)
 
-    def composed(self, x_BND: Tensor, instructions: Sequence[str]) -> Tensor:
+    def composed(
+        self, x_BND: Tensor, instructions: Sequence[str], things: Sequence[str] | None = None
+    ) -> Tensor:
         """z_BE of queries: reference images, from their tokens, each with its instruction."""
-        return self._embed([prompts.composed(instruction) for instruction in instructions], x_BND)
+        named = zip(instructions, things or [""] * len(x_BND), strict=True)
+        return self._embed([prompts.composed(instruction, thing) for instruction, thing in named], x_BND)
 
     def _embed(self, texts: Sequence[str], x_BND: Tensor | None) -> Tensor:
         state_BE = full_precision(self.last_hidden(texts, x_BND))

@@ -68,8 +68,15 @@ def embed_pictures(
         say(f"pictures     {len(place):,} different ones, {int(found_U.sum()):,} embedded before")
     if len(missing):
         wanted = [pictures[row] for row in first_U[missing]]
+        things = [picture.thing for picture in wanted]
         batches = embeddings(
-            PictureRows(wanted), embedder, settings, embedder.image_size, local=local, gpus=gpus
+            PictureRows(wanted),
+            embedder,
+            settings,
+            embedder.image_size,
+            texts=things if any(things) else None,
+            local=local,
+            gpus=gpus,
         )
         done = kept = 0
 

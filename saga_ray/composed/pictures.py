@@ -48,19 +48,22 @@ class PictureRows:
 
 
 def picture_keys(pictures: Sequence[Picture]) -> list[bytes]:
-    """A SHA-256 a picture, over its file's bytes and its box: equal ones have equal pixels.
+    """A SHA-256 a picture, over its file's bytes, its box, and what its prompt names: equal ones have equal
+    embeddings.
 
     Raises UserError, with the path, for a file that cannot be read.
     """
     paths = list(dict.fromkeys(picture.path for picture in pictures))
     with ThreadPoolExecutor(THREADS) as pool:
         digests = dict(zip(paths, pool.map(_digest, paths), strict=True))
-    return [
-        digests[picture.path]
-        if picture.box is None
-        else hashlib.sha256(digests[picture.path] + repr(tuple(map(float, picture.box))).encode()).digest()
-        for picture in pictures
-    ]
+    return [_key(digests[picture.path], picture) for picture in pictures]
+
+
+def _key(digest: bytes, picture: Picture) -> bytes:
+    if picture.box is None and not picture.thing:
+        return digest
+    box = None if picture.box is None else tuple(map(float, picture.box))
+    return hashlib.sha256(digest + repr((box, picture.thing)).encode()).digest()
 
 
 def _digest(path: str) -> bytes:

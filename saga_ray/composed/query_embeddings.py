@@ -30,16 +30,24 @@ WAYS = {
 baselines, which are the reference's image embedding, the instruction's text embedding, and their sum."""
 
 
+BETWEEN = "\x00"
+
+
 class _Asked(nn.Module):
-    """Composed queries, and beside each its instruction as a text: both in one pass over the stream."""
+    """Composed queries, and beside each its instruction as a text: both in one pass over the stream.
+
+    What goes with a picture is one text there: what the prompt names, and the instruction after `BETWEEN`.
+    """
 
     def __init__(self, embedder: Embedder) -> None:
         super().__init__()
         self.embedder = embedder
 
-    def forward(self, images_BHWC: Tensor, instructions: Sequence[str]) -> Tensor:
+    def forward(self, images_BHWC: Tensor, asked: Sequence[str]) -> Tensor:
         """(B, 2E): composed, then text."""
-        composed_BE = self.embedder.composed(self.embedder.tokens(images_BHWC), instructions)
+        parts = [each.partition(BETWEEN) for each in asked]
+        things, instructions = [part[0] for part in parts], [part[2] for part in parts]
+        composed_BE = self.embedder.composed(self.embedder.tokens(images_BHWC), instructions, things)
         return torch.cat([composed_BE, self.embedder.texts(instructions)], dim=1)
 
 
@@ -65,7 +73,7 @@ def embed_queries(
         _Asked(embedder),
         settings,
         embedder.image_size,
-        texts=[text for _, text in asked],
+        texts=[f"{queries[row].reference.thing}{BETWEEN}{text}" for row, text in asked],
         local=local,
         gpus=gpus,
     )

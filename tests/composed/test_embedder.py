@@ -61,7 +61,7 @@ def test_image_and_instruction_both_matter(embedder: Embedder, x_BND: Tensor) ->
 
 def test_no_word_of_the_prompts_is_unknown(embedder: Embedder) -> None:
     unknown = embedder.supervisor.tokenizer.unk_token_id
-    for text in (prompts.IMAGE, prompts.text("a red lamp"), prompts.composed("make it red")):
+    for text in (prompts.image(), prompts.text("a red lamp"), prompts.composed("make it red")):
         assert unknown not in embedder.supervisor.embedding_layout(text, image=False)[1]
 
 
@@ -139,3 +139,13 @@ def test_an_instruction_beyond_the_context_is_refused(embedder: Embedder, x_BND:
 def test_a_folder_without_an_embedder_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"embedder\.json is missing"):
         Embedder.load(tmp_path)
+
+
+def test_prompts_may_name_what_is_shown(embedder: Embedder, x_BND: Tensor) -> None:
+    things = ["lamp", "", "chair"]
+    with torch.no_grad():
+        named, plain = embedder.images(x_BND, things), embedder.images(x_BND)
+        asked, unasked = embedder.composed(x_BND, TEXTS, things), embedder.composed(x_BND, TEXTS)
+    for one, other in ((named, plain), (asked, unasked)):
+        differs = (one - other).norm(dim=-1) > 1e-3
+        assert differs.tolist() == [True, False, True]

@@ -22,7 +22,10 @@ def test_the_gallery_is_the_whole_list_of_the_category_with_the_reference(tmp_pa
     for category in CATEGORIES:
         ids = [picture.id for picture in benchmark.galleries[category].pictures]
         assert ids == [f"{category[0].upper()}{number}" for number in range(5)]
+        things = {picture.thing for picture in benchmark.galleries[category].pictures}
+        assert things == {"dress" if category == "dress" else "shirt"}
     first = benchmark.queries[0]
+    assert first.reference.thing == "dress"
     assert (first.id, first.kind, first.reference.id, first.targets) == ("dress/1", "dress", "D0", ("D1",))
     assert first.left_out == () and first.reference.id in benchmark.galleries["dress"].rows
     ranking = ranked(benchmark, lambda query, picture: float(picture.endswith("0")))[0]

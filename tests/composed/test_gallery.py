@@ -16,12 +16,14 @@ from safetensors.numpy import load_file, save_file
 
 from saga_ray.composed.benchmarks import Picture, load
 from saga_ray.composed.cache import ASIDE, STALE_S, Cache
+from saga_ray.composed.embedder import Embedder
 from saga_ray.composed.gallery import Embedded, embed_pictures
 from saga_ray.composed.identity import embedder_hash, find_embedder
 from saga_ray.composed.pictures import picture_keys
 from saga_ray.config.settings import EvaluationSettings
 from saga_ray.data.decoding import centre_square
 from saga_ray.errors import UserError
+from saga_ray.models import supervisors
 from tests.composed.small import Tiny, noise, pictures
 
 SETTINGS = EvaluationSettings(batch_size=2)
@@ -100,6 +102,16 @@ def test_two_boxes_of_one_file_are_two_pictures(tmp_path: Path, seen: list[int],
     embedded = run(wanted, cache)
     assert len(embedded.z_UE) == 3 and embedded.row_M.tolist() == [0, 1, 2, 1]
     np.testing.assert_allclose(of(embedded), directly(wanted), atol=2e-6)
+
+
+def test_what_the_prompt_names_makes_another_embedding(tmp_path: Path, cache: Cache) -> None:
+    path = str(noise(tmp_path / "a.png", 0))
+    wanted = [Picture(thing, path, thing=thing) for thing in ("", "dress", "shirt")]
+    embedder = Embedder(supervisors.load("furniture-pocket"))
+    store = Cache("pocket", embedder.size, root=cache.folder.parent)
+    embedded = embed_pictures(wanted, embedder, SETTINGS, cache=store)
+    assert embedded.row_M.tolist() == [0, 1, 2]
+    assert np.linalg.norm(of(embedded)[0] - of(embedded)[1]) > 1e-3
 
 
 def test_another_embedder_or_size_misses(tmp_path: Path, seen: list[int], cache: Cache) -> None:

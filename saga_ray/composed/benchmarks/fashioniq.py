@@ -51,6 +51,8 @@ OFFICIAL_PICTURES = {
     "val": {"dress": 3817, "shirt": 6346, "toptee": 5373},
     "test": {"dress": 3818, "shirt": 6346, "toptee": 5374},
 }
+THINGS = {"dress": "dress", "shirt": "shirt", "toptee": "shirt"}
+"""What prompts name a category's pictures (E5-V, arXiv 2407.12580)."""
 MARKS = ".?, "
 """What a caption loses at both ends."""
 
@@ -79,7 +81,9 @@ def read(root: Path, split: str, protocol: str) -> Benchmark:
         if protocol == "captioned":
             named = {query.reference.id for query in own}.union(*(query.targets for query in own))
             listed = [picture for picture in listed if picture in named]
-        galleries[category] = Gallery(category, tuple(_picture(release, picture) for picture in listed))
+        galleries[category] = Gallery(
+            category, tuple(_picture(release, picture, category) for picture in listed)
+        )
         queries += own
     release.refuse_if_incomplete()
     asking = [query for query in queries if any(query.instructions) or not query.targets]
@@ -167,7 +171,7 @@ def _queries(release: Release, file: str, category: str, split: str, listed: set
             Query(
                 id=f"{category}/{number}",
                 gallery=category,
-                reference=_picture(release, text(entry, "candidate", where)),
+                reference=_picture(release, text(entry, "candidate", where), category),
                 instructions=instructions(captions),
                 targets=targets,
                 kind=category,
@@ -177,9 +181,10 @@ def _queries(release: Release, file: str, category: str, split: str, listed: set
     return found
 
 
-def _picture(release: Release, picture: str) -> Picture:
+def _picture(release: Release, picture: str, category: str) -> Picture:
     # some releases hold both: the JPEG is the original
-    return Picture(picture, release.picture(f"images/{picture}.jpg", f"images/{picture}.png"))
+    path = release.picture(f"images/{picture}.jpg", f"images/{picture}.png")
+    return Picture(picture, path, thing=THINGS[category])
 
 
 def _captions(query: Query) -> list[str]:

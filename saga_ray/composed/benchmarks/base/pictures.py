@@ -28,6 +28,8 @@ class Picture:
     path: str
     box: Box | None = None
     """None: the whole picture; else the crop that `dilated_square` cuts."""
+    thing: str = ""
+    """What the prompt names it, where a benchmark's pictures are all of one thing, such as dress."""
 
 
 def load(picture: Picture, size: int) -> Image.Image:
