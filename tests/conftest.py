@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+# Before torch is imported: threads that wait actively for one another stall where cores are shared,
+# be it with Ray's workers or with other work on the machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import pytest
 import ray
 

@@ -37,7 +37,9 @@ class Tiny(nn.Module):
     def texts(self, sentences: Sequence[str]) -> Tensor:
         return self._cut(torch.stack([self._text(sentence) for sentence in sentences]))
 
-    def composed(self, tokens_BE: Tensor, instructions: Sequence[str]) -> Tensor:
+    def composed(
+        self, tokens_BE: Tensor, instructions: Sequence[str], things: Sequence[str] | None = None
+    ) -> Tensor:
         texts_BE = torch.stack([self._text(instruction) for instruction in instructions])
         return self._cut(tokens_BE * texts_BE.cos() + texts_BE)
 

@@ -231,7 +231,7 @@ def test_through_ray_all_is_the_same(tmp_path: Path, cache: Cache, session_ray: 
 
 
 def test_an_embedder_s_hash_is_that_of_what_is_loaded(tmp_path: Path) -> None:
-    folder = tmp_path / "run/model"
+    folder = tmp_path / "run/arms/instruct/model"
     (folder / "model/tower").mkdir(parents=True)
     files = ["embedder.json", "head.safetensors", "model/weights", "model/tower/weights"]
     for file in files:
