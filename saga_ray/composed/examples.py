@@ -35,9 +35,6 @@ class Triplet:
     held against each other. None: nothing else shows the same."""
     asks: str = ""
     """The same of what is asked for."""
-    group: str = ""
-    """Triplets that are hard to tell apart, such as those of one model, have the same name; see
-    `StagePlan.together`. None: those of the same reference."""
 
 
 @dataclass(frozen=True, eq=False)

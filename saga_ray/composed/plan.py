@@ -26,12 +26,6 @@ def shown(example: Captioned | Triplet) -> int:
     return example.picture if isinstance(example, Captioned) else example.reference
 
 
-def group_of(example: Captioned | Triplet) -> str:
-    """Examples with the same name are hard to tell apart."""
-    named = "" if isinstance(example, Captioned) else example.group
-    return named or f"picture {shown(example)}"
-
-
 @dataclass(frozen=True, eq=False)
 class StageBatch(Generic[Example]):
     """One batch as one worker sees it: its own pictures, and what all examples say."""
@@ -78,8 +72,6 @@ class StagePlan(Generic[Example]):
     batch: int
     seed: int
     images: bool
-    together: int = 1
-    """So many triplets of a group stay together: in one batch each is a hard negative of the others."""
 
     def planned(self, id: int, rank: int, world: int) -> PlannedStageBatch[Example]:
         """Worker `rank`'s share of a batch; `world` workers divide it."""
@@ -94,15 +86,7 @@ class StagePlan(Generic[Example]):
 
     def _example(self, place: int) -> int:
         epoch, number = divmod(place, len(self.examples))
-        return int(_order(self, epoch)[number])
-
-    @cached_property
-    def _groups(self) -> list[NDArray[np.int64]]:
-        """The examples that belong together."""
-        groups: dict[str | int, list[int]] = {}
-        for number, each in enumerate(self.examples):
-            groups.setdefault(number if self.together == 1 else group_of(each), []).append(number)
-        return [np.array(group) for group in groups.values()]
+        return int(_order(len(self.examples), self.stage, self.seed, epoch)[number])
 
     def _target(self, place: int, example: Example) -> int | None:
         if not self.images or isinstance(example, Captioned):
@@ -112,13 +96,5 @@ class StagePlan(Generic[Example]):
 
 
 @lru_cache(maxsize=4)
-def _order(plan: StagePlan[Captioned] | StagePlan[Triplet], epoch: int) -> NDArray[np.int64]:
-    """An epoch's examples: groups are cut into runs of `together` at random, and the runs are shuffled."""
-    rng = generator(plan.seed, "examples", plan.stage, epoch)
-    runs = [
-        shuffled[start : start + plan.together]
-        for group in plan._groups
-        for shuffled in [rng.permutation(group)]
-        for start in range(0, len(group), plan.together)
-    ]
-    return np.concatenate([runs[run] for run in rng.permutation(len(runs))])
+def _order(examples: int, stage: str, seed: int, epoch: int) -> NDArray[np.int64]:
+    return generator(seed, "examples", stage, epoch).permutation(examples)

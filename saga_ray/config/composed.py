@@ -68,7 +68,6 @@ class AlignSettings(StageSettings):
 class InstructSettings(StageSettings):
     """Stage 2: image + instruction finds what the instruction asks for."""
 
-    together: Count = Field(1, description="so many triplets of one reference (in furniture: of one model) are dealt into the same batch, each a hard negative of the others; the paper's are dealt one by one")
     caption_weight: Amount = Field(1.0, description="weight of the loss whose targets are the modified captions, with all original captions as further negatives; the paper's")
     image_weight: Amount = Field(0.0, description="weight of the same loss with target images and reference images, where the triplets have target images; the paper has none")
 

@@ -37,7 +37,6 @@ COMMANDS = [
     "cir write-triplets",
     "export",
     "serve",
-    "cir evaluate",
 ]
 
 

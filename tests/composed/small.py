@@ -27,7 +27,7 @@ class Tiny(nn.Module):
         generator = torch.Generator().manual_seed(0)
         self.weight = nn.Parameter(torch.randn(4 * 4 * 3, self.width, generator=generator))
 
-    def forward(self, images_BHWC: Tensor) -> Tensor:
+    def forward(self, images_BHWC: Tensor, things: Sequence[str] | None = None) -> Tensor:
         return self._cut(self.tokens(images_BHWC))
 
     def tokens(self, images_BHWC: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from tests.composed import releases
 
 
 def test_benchmarks_are_found_by_listing_the_folder_and_choices_are_named(tmp_path: Path) -> None:
-    assert names() == ["circo", "cirr", "fashioniq", "genecis", "triplets"]
+    assert names() == ["circo", "cirr", "fashioniq", "furniture", "genecis", "triplets"]
     with pytest.raises(
         UserError, match=r"unknown benchmark 'circ' \(did you mean 'circo'\?\); choose one of"
     ):

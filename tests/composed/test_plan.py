@@ -57,23 +57,3 @@ def test_both_targets_are_drawn() -> None:
     plan = triplets(6)
     drawn = {row // 100 for id in range(8) for row in plan.planned(id, 0, 1).targets}
     assert drawn == {1, 2}
-
-
-@given(together=st.integers(1, 5), count=st.integers(2, 25), seed=st.integers(0, 3))
-def test_triplets_of_a_group_stay_together_and_none_is_lost(together: int, count: int, seed: int) -> None:
-    examples = [Triplet(row, "change", targets=(row,), group=f"group {row % 3}") for row in range(count)]
-    plan = StagePlan(examples, "instruct", count, seed, images=True, together=together)
-    dealt = plan.planned(0, 0, 1).own
-    assert sorted(each.reference for each in dealt) == list(range(count))
-    if together > 1:
-        whole = [runs for runs in range(3) if len(examples[runs::3]) >= together]
-        for group in whole:
-            places = [place for place, each in enumerate(dealt) if each.reference % 3 == group]
-            neighbours = sum(b - a == 1 for a, b in zip(places, places[1:], strict=False))
-            assert neighbours >= (len(places) // together) * (together - 1)
-
-
-def test_without_a_group_triplets_of_one_reference_are_together() -> None:
-    examples = [Triplet(row // 4, f"change {row}", targets=(9,)) for row in range(16)]
-    dealt = StagePlan(examples, "instruct", 16, 1, images=False, together=4).planned(0, 0, 1).own
-    assert [len({each.reference for each in dealt[place : place + 4]}) for place in (0, 4, 8, 12)] == [1] * 4

@@ -22,7 +22,7 @@ from saga_ray.cli.embedding import WORKERS, check_workers, embedding
 if TYPE_CHECKING:  # heavy, and not needed for help
     from saga_ray.composed.result import CirResult
 
-ORDER = 14
+ORDER = 11
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

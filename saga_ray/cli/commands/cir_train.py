@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from saga_ray.composed.train.result import CirTrainingResult
     from saga_ray.config.composed import ComposedSettings
 
-ORDER = 13
+ORDER = 10
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

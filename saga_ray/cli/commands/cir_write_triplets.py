@@ -20,7 +20,7 @@ import shlex
 import sys
 from pathlib import Path
 
-ORDER = 10
+ORDER = 12
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -19,7 +19,7 @@ import argparse
 import sys
 from pathlib import Path
 
-ORDER = 10
+ORDER = 13
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

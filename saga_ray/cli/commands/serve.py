@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-ORDER = 11
+ORDER = 14
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -52,7 +52,6 @@ def read(location: str | None) -> TrainingData:
             targets=tuple(place[picture] for picture in after.pictures),
             shows=_name(before),
             asks=_name(after),
-            group=before.label,
         )
         for before, after, references, instructions in (*_repaints(everything), *_others(everything))
         for number, reference in enumerate(references)

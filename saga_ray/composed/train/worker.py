@@ -116,15 +116,8 @@ def build_optimizer(embedder: Embedder, stage: AlignSettings | InstructSettings)
 def plan_of(data: TrainingData, stage: str, settings: ComposedSettings) -> StagePlan[Any]:
     """The batches of a stage."""
     examples: Any = data.captioned if stage == "align" else data.triplets
-    instruct = stage == "instruct"
-    return StagePlan(
-        examples,
-        stage,
-        settings.stage(stage).batch,
-        settings.seed,
-        images=instruct and settings.instruct.image_weight > 0,
-        together=settings.instruct.together if instruct else 1,
-    )
+    images = stage == "instruct" and settings.instruct.image_weight > 0
+    return StagePlan(examples, stage, settings.stage(stage).batch, settings.seed, images)
 
 
 def _batches(
