@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +18,6 @@ from saga_ray.data.table import ImageTable
 from saga_ray.errors import UserError
 
 SEED = 7
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture
@@ -72,7 +64,7 @@ def test_shares_of_two_workers_make_up_the_share_of_one(table: ImageTable, setti
 
 
 def test_stream_equals_the_local_reference_over_several_chunks(
-    cluster: None, table: ImageTable, settings: DataSettings
+    session_ray: None, table: ImageTable, settings: DataSettings
 ) -> None:
     plan = plan_for(table, settings, SEED)
     count = CHUNK + 5
@@ -85,7 +77,7 @@ def test_stream_equals_the_local_reference_over_several_chunks(
 
 
 def test_ids_are_streamed_in_the_order_given_and_then_it_ends(
-    cluster: None, table: ImageTable, settings: DataSettings
+    session_ray: None, table: ImageTable, settings: DataSettings
 ) -> None:
     plan = plan_for(table, settings, SEED)
     ids = [9, 2, 2, 30]
@@ -107,7 +99,7 @@ def read_share(
 
 
 def test_two_workers_stream_their_shares_at_the_same_time(
-    cluster: None, table: ImageTable, settings: DataSettings
+    session_ray: None, table: ImageTable, settings: DataSettings
 ) -> None:
     plan = plan_for(table, settings, SEED)
     images = [put_images(table)]
@@ -121,7 +113,7 @@ def test_two_workers_stream_their_shares_at_the_same_time(
             assert got.pairs == wanted.pairs
 
 
-def test_a_picture_that_vanishes_is_named(cluster: None, tree: Path) -> None:
+def test_a_picture_that_vanishes_is_named(session_ray: None, tree: Path) -> None:
     settings = DataSettings(
         source=str(tree), classes_per_batch=2, pairs_per_batch=2, blocks=1, image_size=16, test_share=0.5
     )
@@ -142,20 +134,19 @@ class Hog:
 
 
 def test_a_micro_batch_that_does_not_come_in_time_is_named(
-    cluster: None, table: ImageTable, settings: DataSettings
+    session_ray: None, table: ImageTable, settings: DataSettings
 ) -> None:
     plan = plan_for(table, settings, SEED)
-    hogs = [ray.remote(num_cpus=1)(Hog).remote() for _ in range(4)]
-    ray.get([hog.ready.remote() for hog in hogs], timeout=120)
+    hog = ray.remote(num_cpus=ray.cluster_resources()["CPU"])(Hog).remote()
+    ray.get(hog.ready.remote(), timeout=120)
     streamed = stream(table, plan, settings, SEED, start=41, rank=1, world=2, wait_s=1.5)
     with pytest.raises(UserError, match=r"micro-batch 41 .* of worker 1 in 1\.5 s; .* 0 free"):
         next(streamed)
-    for hog in hogs:
-        ray.kill(hog)
+    ray.kill(hog)
     streamed.close()
 
 
-def test_a_dropped_stream_stops(cluster: None, table: ImageTable, settings: DataSettings) -> None:
+def test_a_dropped_stream_stops(session_ray: None, table: ImageTable, settings: DataSettings) -> None:
     streamed: Stream | None = stream(table, plan_for(table, settings, SEED), settings, SEED)
     next(streamed)
     thread = streamed._thread
