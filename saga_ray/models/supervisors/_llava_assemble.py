@@ -44,7 +44,7 @@ def of_checkpoint(checkpoint: Path, output: Path, name: str, vocabulary: str | N
     """Split a checkpoint of LlavaForConditionalGeneration. Raises UserError where it is none, or has parts
     that the family does not know; nothing is left behind then.
     """
-    disable_progress_bar()  # type: ignore[no-untyped-call]
+    _prepare(vocabulary)
     config = _config(checkpoint)
     if config.model_type != "llava":
         raise UserError(
@@ -64,7 +64,10 @@ def of_checkpoint(checkpoint: Path, output: Path, name: str, vocabulary: str | N
         )
     tokenizer = _tokenizer(checkpoint)
     image_token: Any = tokenizer.convert_ids_to_tokens(config.image_token_id)
+    ChatPrompt(tokenizer, image_token, checkpoint)  # can it be asked?
     _check_processor(checkpoint, config.vision_config, kind)
+    layers = _layers(config.vision_config, layer)
+    widen_window(config.text_config, checkpoint)
     whole: Any = LlavaForConditionalGeneration.from_pretrained(checkpoint, dtype="auto")
     model = whole.model
     projector = Projector(
@@ -80,7 +83,7 @@ def of_checkpoint(checkpoint: Path, output: Path, name: str, vocabulary: str | N
     setattr(language_model, language_model.base_model_prefix, model.language_model)
     language_model.set_output_embeddings(whole.lm_head)
     language_model.generation_config = whole.generation_config
-    tower = _tower(model.vision_tower, kind, layer)
+    tower = _tower(model.vision_tower, kind, layers)
     description = {
         "name": name,
         "image_token": image_token,
@@ -97,14 +100,15 @@ def of_parts(
     """Put a vision and a language model together, with a projector that has learned nothing. Raises
     UserError where one is of no known kind; nothing is left behind then.
     """
-    disable_progress_bar()  # type: ignore[no-untyped-call]
+    _prepare(vocabulary)
     config = _config(vision)
     vision_config = getattr(config, "vision_config", config)  # of the towers' models, with text or without
     kind = _kind(vision_config, vision)
     _check_processor(vision, vision_config, kind)
     tokenizer = _tokenizer(language)
     tokenizer.add_tokens([IMAGE_TOKEN], special_tokens=True)
-    _config(language)
+    ChatPrompt(tokenizer, IMAGE_TOKEN, language)  # can it be asked?
+    widen_window(_config(language).get_text_config(), language)
     seeing: Any = AutoModel.from_pretrained(vision, dtype="auto")
     seeing = getattr(seeing, "vision_model", seeing)
     try:
@@ -123,8 +127,14 @@ def of_parts(
         "activation": ACTIVATION,
         "vocabulary": vocabulary,
     }
-    tower = _tower(seeing, kind, LAYER)
+    tower = _tower(seeing, kind, _layers(vision_config, LAYER))
     _write(output, description, tower, seeing.dtype, projector, language_model, tokenizer)
+
+
+def _prepare(vocabulary: str | None) -> None:
+    disable_progress_bar()  # type: ignore[no-untyped-call]
+    if vocabulary is not None:
+        vocabularies.load(vocabulary)  # is there one?
 
 
 def _config(folder: Path) -> Any:
@@ -181,13 +191,18 @@ def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _tower(model: nn.Module, kind: str, layer: int) -> Clip:
-    """The vision model up to hidden state `layer` (of transformers' list, whose first is the embeddings)."""
-    config: Any = model.config
-    depth = config.num_hidden_layers
+def _layers(config: Any, layer: int) -> int:
+    """How many layers are before hidden state `layer` of transformers' list; its first is the embeddings."""
+    depth = int(config.num_hidden_layers)
     layers = layer if layer >= 0 else depth + 1 + layer
     if not 0 <= layers <= depth:
         raise UserError(f"vision_feature_layer is {layer}, and the vision model has {depth} layers.")
+    return layers
+
+
+def _tower(model: nn.Module, kind: str, layers: int) -> Clip:
+    """The vision model's first layers."""
+    config: Any = model.config
     assert kind in ("clip", "siglip")
     tower = Clip(
         "clip" if kind == "clip" else "siglip",
@@ -214,11 +229,8 @@ def _write(
     language_model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
-    widen_window(language_model, output)
-    ChatPrompt(tokenizer, str(description["image_token"]), output)
+    widen_window(language_model.config, output)
     named = description["vocabulary"]
-    if named is not None:
-        vocabularies.load(named)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as made:
         folder = Path(made) / "supervisor"

@@ -92,10 +92,11 @@ class WrittenAnswer:
             begin, end = spans.get(key, (0, 0))
             if not text.startswith(("{", '"'), begin):  # neither attributes nor a sentence
                 return ()
+            # A part of a character, which has no text of its own, stands where the character does.
             return tuple(
                 place
                 for place, (start, stop) in enumerate(zip(begins, ends, strict=True))
-                if begin < start < stop < end
+                if begin < start and stop < end
             )
 
         first, second = map(inside, self.item_keys)

@@ -34,7 +34,13 @@ import torch
 from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.activations import ACT2FN
 from transformers.utils.logging import disable_progress_bar
 
@@ -240,7 +246,7 @@ def load(folder: Path, precision: str) -> Llava:
     language_model = AutoModelForCausalLM.from_pretrained(
         folder / "language_model", dtype=getattr(torch, precision)
     )
-    widen_window(language_model, folder / "language_model")
+    widen_window(language_model.config, folder / "language_model")
     weights = {name: value.float() for name, value in load_file(folder / "projector.safetensors").items()}
     hidden_size, token_width = weights["linear_1.weight"].shape
     projector = Projector(
@@ -268,12 +274,11 @@ def load(folder: Path, precision: str) -> Llava:
     return supervisor
 
 
-def widen_window(language_model: PreTrainedModel, where: Path) -> None:
+def widen_window(config: PreTrainedConfig, where: Path) -> None:
     """Take away a sliding window that no text can leave, as Phi-3.5's of 262,144 of its 131,072 positions.
 
     Raises UserError for a smaller one: replay has no windows.
     """
-    config = language_model.config
     window = getattr(config, "sliding_window", None)
     if window is None:
         return

@@ -18,10 +18,20 @@ from saga_ray.models.replay import replay
 from saga_ray.models.supervisors.llava import load
 from saga_ray.models.towers.clip import Clip
 from saga_ray.prompts import composed as prompts
-from tests.models.supervisors.tiny_llava import ANSWER, LAYERS, PATCH, PIXELS, TOKENS, Pair, pair, pictures
+from saga_ray.prompts.template import Style, instruction
+from tests.models.supervisors.tiny_llava import (
+    ANSWER,
+    EAGER,
+    LAYERS,
+    PATCH,
+    PIXELS,
+    TOKENS,
+    Pair,
+    pair,
+    pictures,
+)
 
-CLOSE = {"rtol": 1e-5, "atol": 1e-7}
-"""Norms of language models round to float32 in the midst of float64."""
+EXACT = {"rtol": 1e-8, "atol": 1e-10}
 LANGUAGES = ["llama", "phi3", "qwen2", "mistral"]
 
 
@@ -65,10 +75,10 @@ def test_tokens_and_their_projection_equal_transformers(vision: str, layer: int,
     pixels_BCHW = tower.pixels(images_BHWC)
     states = case.whole.model.vision_tower(pixels_BCHW, output_hidden_states=True).hidden_states
     x_BND = tower(images_BHWC)
-    torch.testing.assert_close(x_BND, states[layer][:, vision == "clip" :], rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(x_BND, states[layer][:, vision == "clip" :], **EXACT)
     expected_BNH = torch.stack(list(case.whole.get_image_features(pixels_BCHW).pooler_output))
     e_BNH = case.supervisor.image_embeddings(x_BND)
-    torch.testing.assert_close(e_BNH, expected_BNH, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(e_BNH, expected_BNH, **EXACT)
     assert x_BND.shape == (3, tower.tokens_per_image, tower.token_width) == (3, TOKENS, 32)
 
 
@@ -100,7 +110,7 @@ def test_pictures_are_prepared_as_the_models_own_processor_does(kind: str, size:
         processor = SiglipImageProcessorPil(size={"height": PIXELS, "width": PIXELS})
     expected_CHW = torch.from_numpy(processor(picture, return_tensors="np")["pixel_values"][0])
     tower = Clip(kind, PIXELS, PATCH, 8, 8, 1, 1, "gelu", 1e-5)  # type: ignore[arg-type]
-    ours_CHW = tower.pixels(torch.from_numpy(centre_square(picture, PIXELS))[None])[0]
+    ours_CHW = tower.pixels(torch.from_numpy(centre_square(picture, PIXELS).copy())[None])[0]
     torch.testing.assert_close(ours_CHW, expected_CHW, rtol=0, atol=1e-6)
 
 
@@ -108,7 +118,7 @@ def test_pictures_are_prepared_as_the_models_own_processor_does(kind: str, size:
 
 
 @pytest.mark.parametrize("style", ["attributes", "generic"])
-def test_token_ids_are_those_of_the_models_own_processor(case: Pair, style: str) -> None:
+def test_token_ids_are_those_of_the_models_own_processor(case: Pair, style: Style) -> None:
     supervisor = case.supervisor
     processor = LlavaProcessor(
         image_processor=CLIPImageProcessorPil(
@@ -120,7 +130,7 @@ def test_token_ids_are_those_of_the_models_own_processor(case: Pair, style: str)
         num_additional_image_tokens=1,
     )
     asked = supervisor.chat._render(  # what a user would render
-        supervisor.tokenizer.decode([]) + _instruction(case, style), 2, supervisor.chat._in_parts
+        instruction(supervisor.words, style), 2, supervisor.chat._in_parts
     )
     images = [Image.fromarray(picture.numpy()) for picture in pictures(2)]
     expected = processor(text=asked, images=images)["input_ids"][0]
@@ -130,12 +140,6 @@ def test_token_ids_are_those_of_the_models_own_processor(case: Pair, style: str)
     at = [place for place, token in enumerate(expected) if token == image_id]
     everything = range(len(expected))
     assert at == [*everything[span_a], *everything[span_b]] and len(at) == 2 * TOKENS
-
-
-def _instruction(case: Pair, style: str) -> str:
-    from saga_ray.prompts.template import instruction
-
-    return instruction(case.supervisor.words, style)  # type: ignore[arg-type]
 
 
 def test_engines_get_the_same_prompt(case: Pair) -> None:
@@ -182,7 +186,7 @@ def test_replay_equals_the_whole_model_from_the_pixels(case: Pair, shared_prefix
     theirs_2CHW = pixels_2CHW.clone().requires_grad_(True)
     ids = prompt_ids(case, "attributes")
     total = torch.zeros((), dtype=torch.float64)
-    whole.set_attn_implementation("eager")
+    whole.model.language_model.set_attn_implementation(EAGER)
     for g, (tokens_T, mask_T) in enumerate(zip(tokens_1GT[0], mask_1GT[0], strict=True)):
         answer = tokens_T[mask_T]
         output = whole(
@@ -191,7 +195,7 @@ def test_replay_equals_the_whole_model_from_the_pixels(case: Pair, shared_prefix
             output_attentions=True,
         )
         logp_T = output.logits[0, len(ids) - 1 : -1].log_softmax(-1)[range(len(answer)), answer]
-        torch.testing.assert_close(logp_GT[g][mask_T], logp_T, **CLOSE)
+        torch.testing.assert_close(logp_GT[g][mask_T], logp_T, **EXACT)
         total = total + (logp_T * weight_GT[g][mask_T]).sum()
         yes, no = supervisor.verdict_token_ids
         masks = supervisor.description_masks(answer[None], torch.ones_like(answer[None], dtype=torch.bool))
@@ -206,16 +210,16 @@ def test_replay_equals_the_whole_model_from_the_pixels(case: Pair, shared_prefix
             rows_hAS = output.attentions[layer][0, :, len(ids) :][:, mask_1T[0]]
             share_N = rows_hAS[..., span].mean(0).sum(0)
             share_N = share_N / share_N.sum() if g == 0 else torch.zeros(TOKENS, dtype=torch.float64)
-            torch.testing.assert_close(seen_PGN[0, g].double(), share_N.double(), rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(seen_PGN[0, g], share_N, **EXACT)
         if g == 0:
             at = int(supervisor.verdict_positions(answer[None], torch.ones(1, len(answer)).bool()))
             expected_2 = output.logits[0, len(ids) - 1 + at][[yes, no]]
-            torch.testing.assert_close(replayed.verdict_logits_PG2[0, 0], expected_2, **CLOSE)
+            torch.testing.assert_close(replayed.verdict_logits_PG2[0, 0], expected_2, **EXACT)
     assert replayed.verdict_mask_PG.tolist() == [[True, False, False]]
     (expected_2CHW,) = torch.autograd.grad(total, theirs_2CHW)
     assert expected_2CHW.abs().amax() > 1e-3 and gradient_2CHW[0].any() and gradient_2CHW[1].any()
     scale = float(expected_2CHW.abs().amax())
-    torch.testing.assert_close(gradient_2CHW, expected_2CHW, rtol=1e-4, atol=1e-6 * scale)
+    torch.testing.assert_close(gradient_2CHW, expected_2CHW, rtol=1e-7, atol=1e-9 * scale)
 
 
 def test_no_weight_gets_a_gradient(case: Pair) -> None:
@@ -253,7 +257,7 @@ def test_the_embedder_reads_the_whole_models_last_state(case: Pair, ended: bool)
                 output = case.whole.model(
                     input_ids=torch.tensor([ids]), pixel_values=pixels if image else None
                 )
-                torch.testing.assert_close(found[kind][row], output.last_hidden_state[0, -1], **CLOSE)
+                torch.testing.assert_close(found[kind][row], output.last_hidden_state[0, -1], **EXACT)
 
 
 def test_adapters_train_merge_and_are_stored(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Answers that a LLaVA supervisor writes freely: which tokens describe which picture, where the verdict is."""
+"""Answers that a LLaVA supervisor writes freely: which tokens describe which picture; the verdict."""
 
 from __future__ import annotations
 

@@ -6,11 +6,12 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     CLIPVisionConfig,
     LlamaConfig,
@@ -27,9 +28,11 @@ from saga_ray.models.supervisors import _llava_assemble as assemble
 from saga_ray.models.supervisors.llava import Llava, load
 from saga_ray.prompts.template import instruction
 from saga_ray.prompts.vocabulary import load as load_vocabulary
+from tests.models import test_replay  # registers an eager attention in full precision
 
 PIXELS, PATCH, TOKENS, WIDTH = 28, 14, 4, 32
 HIDDEN, LAYERS = 64, 3
+EAGER = test_replay.eager64.__name__
 PARTS_TEMPLATE = (  # LLaVA-1.5's, as llava-hf has it, without generation marks
     "{% for message in messages %}{{ message['role'].upper() + ': ' }}"
     "{% for content in message['content'] | selectattr('type', 'equalto', 'image') %}{{ '<image>\n' }}"
@@ -118,7 +121,7 @@ def vision_config(kind: str) -> Any:
 
 @dataclass
 class Pair:
-    """transformers' own whole model, and the supervisor of its checkpoint, both float64."""
+    """transformers' own whole model, and the supervisor of its checkpoint, both float64 throughout."""
 
     whole: Any
     supervisor: Llava
@@ -126,6 +129,19 @@ class Pair:
 
     def tower(self) -> Any:
         return self.supervisor.build_tower().double()
+
+
+def exact_norms(model: nn.Module) -> None:
+    """Without the rounding to float32 inside the library's norms."""
+    for module in model.modules():
+        if type(module).__name__.endswith("RMSNorm"):
+            module.forward = MethodType(_exact, module)  # type: ignore[assignment]
+
+
+def _exact(self: Any, hidden: Tensor) -> Tensor:
+    scale = (hidden.pow(2).mean(-1, keepdim=True) + self.variance_epsilon).rsqrt()
+    normed: Tensor = self.weight * (hidden * scale)
+    return normed
 
 
 def checkpoint(folder: Path, language: str = "llama", vision: str = "clip", **changes: Any) -> Any:
@@ -153,6 +169,8 @@ def pair(folder: Path, language: str = "llama", vision: str = "clip", **changes:
     model = checkpoint(folder / "checkpoint", language, vision, **changes)
     assemble.of_checkpoint(folder / "checkpoint", folder / "supervisor", "tiny-llava", "birds")
     supervisor = load(folder / "supervisor", "float32").double()
+    exact_norms(model)
+    exact_norms(supervisor)
     return Pair(model.double().requires_grad_(False), supervisor, folder / "checkpoint")
 
 
