@@ -172,7 +172,8 @@ def _check_processor(folder: Path, config: Any, kind: str) -> None:
                     f"{folder / file} has {key} {stored[key]}, and a {kind} tower normalises with "
                     f"{list(own)}."
                 )
-        height = (stored.get("crop_size") or {}).get("height", config.image_size)
+        crop = stored.get("crop_size") or config.image_size
+        height = crop["height"] if isinstance(crop, dict) else crop  # older files have one number
         if height != config.image_size:
             raise UserError(
                 f"{folder / file} cuts pictures to {height} pixels, and the vision model reads "

@@ -183,8 +183,9 @@ def test_parts_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     processor = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
     (tmp_path / "clip" / "preprocessor_config.json").write_text(json.dumps(processor))
     refused("a clip tower normalises with", "clip", "phi")
-    (tmp_path / "clip" / "preprocessor_config.json").write_text(json.dumps({"crop_size": {"height": 336}}))
-    refused("to 336 pixels, and the vision model reads 28", "clip", "phi")
+    for crop in (336, {"height": 336, "width": 336}):
+        (tmp_path / "clip" / "preprocessor_config.json").write_text(json.dumps({"crop_size": crop}))
+        refused("to 336 pixels, and the vision model reads 28", "clip", "phi")
 
 
 def test_what_replay_cannot_compute_is_refused(tmp_path: Path) -> None:
