@@ -63,7 +63,7 @@ class Encoder(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         state = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
         config = {
-            "tower": {"name": self.tower.name, "config": self.tower.config()},
+            "tower": {"name": self.tower.name, "config": dict(self.tower.config())},
             "pooler": {
                 "token_width": self.pooler.token_width,
                 "embedding_size": self.pooler.embedding_size,

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
+_SPACE = re.compile(r"[ \t\n\r]*")
 _DECODER = json.JSONDecoder(strict=False, parse_int=float)  # strict=False: models break lines inside strings
 
 
 def objects(text: str, key: str) -> list[dict[str, Any]]:
-    """The complete top-level JSON objects of the text, in order.
+    """The complete top-level JSON objects of the text, in order; see `located`."""
+    return [found for _, found in located(text, key)]
+
+
+def located(text: str, key: str) -> list[tuple[int, dict[str, Any]]]:
+    """The complete top-level JSON objects of the text, in order, each with the index of its brace.
 
     An object that the text's end cuts off, or that is not JSON, is left out, and reading goes on where it
     broke; from there on only objects with `key` count, since those inside the broken one look like top-level
     ones.
     """
-    found: list[dict[str, Any]] = []
+    found: list[tuple[int, dict[str, Any]]] = []
     broken = False
     start = text.find("{")
     while start >= 0:
@@ -28,6 +35,29 @@ def objects(text: str, key: str) -> list[dict[str, Any]]:
             break
         else:
             if not broken or key in value:
-                found.append(value)
+                found.append((start, value))
         start = text.find("{", end)
     return found
+
+
+def members(text: str, start: int) -> dict[str, tuple[int, int]]:
+    """Where the values of a complete JSON object, whose brace is at `start`, stand in the text: key to begin
+    and end.
+    """
+    spans: dict[str, tuple[int, int]] = {}
+    at = _after_space(text, start + 1)
+    while text[at] == '"':
+        key, at = _DECODER.raw_decode(text, at)
+        begin = _after_space(text, _after_space(text, at) + 1)  # the colon
+        _, end = _DECODER.raw_decode(text, begin)
+        spans[key] = begin, end
+        at = _after_space(text, end)
+        if text[at] == ",":
+            at = _after_space(text, at + 1)
+    return spans
+
+
+def _after_space(text: str, at: int) -> int:
+    found = _SPACE.match(text, at)
+    assert found is not None
+    return found.end()

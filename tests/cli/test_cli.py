@@ -27,6 +27,7 @@ COMMANDS = [
     "data check",
     "sweep",
     "supervisor train",
+    "supervisor assemble",
     "doctor",
     "settings",
     "index build",

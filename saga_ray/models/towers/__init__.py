@@ -10,6 +10,7 @@ import importlib
 import json
 import os
 import pkgutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -29,7 +30,7 @@ def names() -> list[str]:
     )
 
 
-def build(name: str, config: dict[str, int]) -> Tower:
+def build(name: str, config: Mapping[str, int | float | str]) -> Tower:
     """A tower with random weights: one that ships, or, for a name with dots, the module of that name.
 
     Raises:
@@ -70,5 +71,5 @@ def save(tower: Tower, folder: Path, dtype: torch.dtype = torch.float32) -> None
     unfinished.write_bytes(to_safetensors(state))
     os.replace(unfinished, weights)
     description, unfinished = folder / "tower.json", folder / "tower.json.part"
-    unfinished.write_text(json.dumps({"name": tower.name, "config": tower.config()}, indent=1) + "\n")
+    unfinished.write_text(json.dumps({"name": tower.name, "config": dict(tower.config())}, indent=1) + "\n")
     os.replace(unfinished, description)

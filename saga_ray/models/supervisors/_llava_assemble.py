@@ -1,0 +1,248 @@
+"""Makes a LLaVA supervisor's folder (see `saga_ray.models.supervisors.llava`): of a LLaVA checkpoint, or of a
+vision and a language model that have never met.
+
+InstructCIR's backbone, CLIP ViT-L/14 at 224 px with Phi-3.5-mini, is published in its two parts only: the
+projector between them then starts random, from a seed, and must be trained (stage 1 of composed retrieval).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save as to_safetensors
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlavaForConditionalGeneration,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils.logging import disable_progress_bar
+
+from saga_ray.errors import UserError
+from saga_ray.models import towers
+from saga_ray.models.supervisors._chat_prompt import ChatPrompt, end_of_answer
+from saga_ray.models.supervisors.llava import Projector, describe, widen_window
+from saga_ray.models.towers.clip import ACTIVATIONS, DEVIATION, MEAN, Clip
+from saga_ray.prompts import vocabulary as vocabularies
+
+IMAGE_TOKEN, ACTIVATION, LAYER = "<image>", "gelu", -2
+"""What LLaVA has, for parts that come without."""
+KINDS = {"clip_vision_model": "clip", "siglip_vision_model": "siglip"}
+PROCESSORS = ("preprocessor_config.json", "processor_config.json")
+
+
+def of_checkpoint(checkpoint: Path, output: Path, name: str, vocabulary: str | None) -> None:
+    """Split a checkpoint of LlavaForConditionalGeneration. Raises UserError where it is none, or has parts
+    that the family does not know; nothing is left behind then.
+    """
+    _prepare(vocabulary)
+    config = _config(checkpoint)
+    if config.model_type != "llava":
+        raise UserError(
+            f"{checkpoint} holds a checkpoint of type {config.model_type!r}, not llava: give a language and "
+            "a vision model with --language and --vision, or a checkpoint of LlavaForConditionalGeneration."
+        )
+    layer = config.vision_feature_layer
+    if not isinstance(layer, int):
+        raise UserError(f"{checkpoint} joins the tokens of layers {layer}; only one layer's can be read.")
+    kind = _kind(config.vision_config, checkpoint)
+    needed = "default" if kind == "clip" else "full"
+    if config.vision_feature_select_strategy != needed:
+        raise UserError(
+            f"{checkpoint} has vision_feature_select_strategy "
+            f"{config.vision_feature_select_strategy!r}, and patch tokens alone are read: with a {kind} "
+            f"tower it must be {needed!r}."
+        )
+    tokenizer = _tokenizer(checkpoint)
+    image_token: Any = tokenizer.convert_ids_to_tokens(config.image_token_id)
+    ChatPrompt(tokenizer, image_token, checkpoint)  # can it be asked?
+    _check_processor(checkpoint, config.vision_config, kind)
+    layers = _layers(config.vision_config, layer)
+    widen_window(config.text_config, checkpoint)
+    whole: Any = LlavaForConditionalGeneration.from_pretrained(checkpoint, dtype="auto")
+    model = whole.model
+    projector = Projector(
+        config.vision_config.hidden_size,
+        config.text_config.hidden_size,
+        config.projector_hidden_act,
+        bias=config.multimodal_projector_bias,
+    )
+    projector.to(whole.dtype).load_state_dict(model.multi_modal_projector.state_dict())
+    causal: Any = AutoModelForCausalLM
+    with torch.device("meta"):  # its parts are put in
+        language_model = causal.from_config(config.text_config, dtype=whole.dtype)
+    setattr(language_model, language_model.base_model_prefix, model.language_model)
+    language_model.set_output_embeddings(whole.lm_head)
+    language_model.generation_config = whole.generation_config
+    tower = _tower(model.vision_tower, kind, layers)
+    description = {
+        "name": name,
+        "image_token": image_token,
+        "end": end_of_answer(tokenizer),
+        "activation": config.projector_hidden_act,
+        "vocabulary": vocabulary,
+    }
+    _write(output, description, tower, model.vision_tower.dtype, projector, language_model, tokenizer)
+
+
+def of_parts(
+    vision: Path, language: Path, output: Path, name: str, vocabulary: str | None, seed: int
+) -> None:
+    """Put a vision and a language model together, with a projector that has learned nothing. Raises
+    UserError where one is of no known kind; nothing is left behind then.
+    """
+    _prepare(vocabulary)
+    config = _config(vision)
+    vision_config = getattr(config, "vision_config", config)  # of the towers' models, with text or without
+    kind = _kind(vision_config, vision)
+    _check_processor(vision, vision_config, kind)
+    tokenizer = _tokenizer(language)
+    tokenizer.add_tokens([IMAGE_TOKEN], special_tokens=True)
+    ChatPrompt(tokenizer, IMAGE_TOKEN, language)  # can it be asked?
+    widen_window(_config(language).get_text_config(), language)
+    seeing: Any = AutoModel.from_pretrained(vision, dtype="auto")
+    seeing = getattr(seeing, "vision_model", seeing)
+    try:
+        language_model: Any = AutoModelForCausalLM.from_pretrained(language, dtype="auto")
+    except ValueError as error:
+        raise UserError(f"{language} holds no language model that transformers knows.") from error
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        projector = Projector(
+            vision_config.hidden_size, language_model.config.get_text_config().hidden_size, ACTIVATION
+        )
+    description = {
+        "name": name,
+        "image_token": IMAGE_TOKEN,
+        "end": end_of_answer(tokenizer),
+        "activation": ACTIVATION,
+        "vocabulary": vocabulary,
+    }
+    tower = _tower(seeing, kind, _layers(vision_config, LAYER))
+    _write(output, description, tower, seeing.dtype, projector, language_model, tokenizer)
+
+
+def _prepare(vocabulary: str | None) -> None:
+    disable_progress_bar()  # type: ignore[no-untyped-call]
+    if vocabulary is not None:
+        vocabularies.load(vocabulary)  # is there one?
+
+
+def _config(folder: Path) -> Any:
+    if not (folder / "config.json").is_file():
+        raise UserError(f"There is no checkpoint in {folder}: config.json is missing.")
+    try:
+        return AutoConfig.from_pretrained(folder)
+    except (ValueError, OSError) as error:
+        raise UserError(f"{folder / 'config.json'} names no model that transformers knows.") from error
+
+
+def _kind(config: Any, where: Path) -> str:
+    if config.model_type not in KINDS:
+        raise UserError(
+            f"The vision model in {where} is of type {config.model_type!r}; known are CLIP and SigLIP."
+        )
+    if config.hidden_act not in ACTIVATIONS:
+        raise UserError(
+            f"The vision model in {where} has the activation {config.hidden_act!r}; known are "
+            f"{', '.join(ACTIVATIONS)}."
+        )
+    return KINDS[config.model_type]
+
+
+def _check_processor(folder: Path, config: Any, kind: str) -> None:
+    """The tower's own normalisation must be the checkpoint's."""
+    for file in PROCESSORS:
+        if not (folder / file).is_file():
+            continue
+        stored = json.loads((folder / file).read_text(encoding="utf-8"))
+        stored = stored.get("image_processor", stored)
+        for key, own in (("image_mean", MEAN[kind]), ("image_std", DEVIATION[kind])):
+            if key in stored and any(abs(a - b) > 1e-6 for a, b in zip(stored[key], own, strict=True)):
+                raise UserError(
+                    f"{folder / file} has {key} {stored[key]}, and a {kind} tower normalises with "
+                    f"{list(own)}."
+                )
+        crop = stored.get("crop_size") or config.image_size
+        height = crop["height"] if isinstance(crop, dict) else crop  # older files have one number
+        if height != config.image_size:
+            raise UserError(
+                f"{folder / file} cuts pictures to {height} pixels, and the vision model reads "
+                f"{config.image_size}."
+            )
+
+
+def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
+    except (ValueError, OSError) as error:
+        raise UserError(f"There is no tokenizer in {folder} that transformers can read.") from error
+    old = folder / "chat_template.json"  # where processors used to keep it
+    if tokenizer.chat_template is None and old.is_file():
+        tokenizer.chat_template = json.loads(old.read_text(encoding="utf-8"))["chat_template"]
+    return tokenizer
+
+
+def _layers(config: Any, layer: int) -> int:
+    """How many layers are before hidden state `layer` of transformers' list; its first is the embeddings."""
+    depth = int(config.num_hidden_layers)
+    layers = layer if layer >= 0 else depth + 1 + layer
+    if not 0 <= layers <= depth:
+        raise UserError(f"vision_feature_layer is {layer}, and the vision model has {depth} layers.")
+    return layers
+
+
+def _tower(model: nn.Module, kind: str, layers: int) -> Clip:
+    """The vision model's first layers."""
+    config: Any = model.config
+    assert kind in ("clip", "siglip")
+    tower = Clip(
+        "clip" if kind == "clip" else "siglip",
+        image_size=config.image_size,
+        patch_size=config.patch_size,
+        width=config.hidden_size,
+        hidden=config.intermediate_size,
+        layers=layers,
+        heads=config.num_attention_heads,
+        activation=config.hidden_act,
+        epsilon=config.layer_norm_eps,
+    )
+    weights = model.state_dict()
+    tower.load_state_dict({name: weights[name].float() for name in tower.state_dict()})
+    return tower
+
+
+def _write(
+    output: Path,
+    description: dict[str, str | None],
+    tower: Clip,
+    tower_dtype: torch.dtype,
+    projector: Projector,
+    language_model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    widen_window(language_model.config, output)
+    named = description["vocabulary"]
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as made:
+        folder = Path(made) / "supervisor"
+        folder.mkdir()
+        towers.save(tower, folder / "tower", tower_dtype)
+        weights = {key: value.detach().contiguous() for key, value in projector.state_dict().items()}
+        (folder / "projector.safetensors").write_bytes(to_safetensors(weights))
+        language_model.save_pretrained(folder / "language_model")
+        tokenizer.save_pretrained(folder / "language_model")
+        if named is not None and named.endswith(".toml"):
+            shutil.copy(named, folder)
+            description = description | {"vocabulary": Path(named).name}
+        describe(folder, description)
+        folder.rename(output)

@@ -1,0 +1,297 @@
+"""LLaVA supervisors (Liu et al., arXiv 2304.08485 and 2310.03744; LlavaForConditionalGeneration of
+transformers): a CLIP or SigLIP vision transformer, a two-layer projector, and a decoder language model.
+
+A supervisor's folder, which ``saga supervisor assemble`` makes of a LLaVA checkpoint or of a vision and a
+language model:
+
+    supervisor.json         {"family": "llava", "name": …, "image_token": "<image>", "end": the token that
+                            ends an answer, "activation": the projector's, "vocabulary": a name of
+                            `saga_ray/prompts/vocabularies`, or a TOML file in this folder, or null}
+    tower/                  the vision transformer up to the layer whose patch tokens are read
+    projector.safetensors   linear_1 and linear_2
+    language_model/         the language model and its tokenizer, with its chat template, an ordinary
+                            Hugging Face folder: what vLLM loads
+
+**The seam** is the tower's patch tokens (`vision_feature_layer`, by default those of the layer before last,
+class token dropped); the projector belongs to the frozen language side. Its arithmetic is float32.
+
+Prompt: the chat template's, with both pictures before the instruction of `saga_ray.prompts.template`.
+Without a vocabulary only the generic style can be asked. As embedder of composed retrieval the projector
+trains beside the adapters (InstructCIR does not say; a freshly assembled one must), the words do not.
+
+Legend: P pairs, G completions, B pictures, N patch tokens of an image, D token width, H width of the language
+model, L prompt length, T answer length.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from safetensors.torch import save as to_safetensors
+from torch import Tensor, nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.activations import ACT2FN
+from transformers.utils.logging import disable_progress_bar
+
+from saga_ray.errors import UserError
+from saga_ray.models import towers
+from saga_ray.models.supervisors._chat_prompt import ChatPrompt
+from saga_ray.models.supervisors._written_answer import WrittenAnswer
+from saga_ray.models.supervisors.base import EnginePrompt, Supervisor
+from saga_ray.prompts import vocabulary as vocabularies
+from saga_ray.prompts.template import instruction
+from saga_ray.prompts.vocabulary import FIXED_KEYS, Vocabulary
+
+FAMILY = "llava"
+NEEDED = (
+    "projector.safetensors",
+    "language_model/config.json",
+    "tower/tower.json",
+    "tower/tower.safetensors",
+)
+FIELDS = ("name", "image_token", "end", "activation", "vocabulary")
+
+
+class Projector(nn.Module):
+    """Image tokens to the language model's width: two linear maps and an activation between them."""
+
+    def __init__(self, token_width: int, hidden_size: int, activation: str, *, bias: bool = True) -> None:
+        super().__init__()
+        self.linear_1 = nn.Linear(token_width, hidden_size, bias=bias)
+        self.act = ACT2FN[activation]
+        self.linear_2 = nn.Linear(hidden_size, hidden_size, bias=bias)
+
+    def forward(self, x_BND: Tensor) -> Tensor:
+        """e_BNH."""
+        e_BNH: Tensor = self.linear_2(self.act(self.linear_1(x_BND.to(self.linear_1.weight.dtype))))
+        return e_BNH
+
+
+class Llava(Supervisor):
+    """A LLaVA supervisor; `load` reads it from its folder."""
+
+    family = FAMILY
+
+    def __init__(
+        self,
+        folder: Path,
+        description: dict[str, str | None],
+        vocabulary: Vocabulary | None,
+        tokenizer: PreTrainedTokenizerBase,
+        language_model: PreTrainedModel,
+        projector: Projector,
+        tokens_per_image: int,
+    ) -> None:
+        super().__init__()
+        self.folder = folder
+        self.name = str(description["name"])
+        self.description = description
+        self.vocabulary = vocabulary
+        # The generic style asks of nothing but differences and the verdict.
+        self.words = vocabulary or vocabularies.plain(self.name, ["look"])
+        self.verdict_key = self.words.verdict_key
+        self.tokenizer = tokenizer
+        self.language_model = language_model
+        self.projector = projector
+        self.tokens_per_image = tokens_per_image
+        self.token_width = projector.linear_1.in_features
+        self.chat = ChatPrompt(tokenizer, str(description["image_token"]), folder / "language_model")
+        self.eos_token_id = int(tokenizer.get_vocab()[str(description["end"])])
+        self.answers = WrittenAnswer(tokenizer, self.words.item_keys, self.verdict_key)
+        self._layouts: dict[str, tuple[list[int], list[int], list[int]]] = {}
+
+    # The prompt
+
+    def prompt_embeddings(self, x_a_PND: Tensor, x_b_PND: Tensor, style: str) -> Tensor:
+        """e_PLH of the chat template with X_a, X_b and the instruction, differentiable in both images."""
+        before, between, after = (
+            self._words(ids).expand(len(x_a_PND), -1, -1) for ids in self._layout(style)
+        )
+        a_PNH, b_PNH = (self.projector(x_PND).to(before.dtype) for x_PND in (x_a_PND, x_b_PND))
+        return torch.cat([before, a_PNH, between, b_PNH, after], dim=1)
+
+    @torch.no_grad()
+    def engine_prompts(self, x_a_PND: Tensor, x_b_PND: Tensor, style: str) -> list[EnginePrompt]:
+        """The same prompts, embedded, for engines fed by prompt embeddings."""
+        embeds_PLH = self.prompt_embeddings(x_a_PND, x_b_PND, style).detach().cpu()
+        before, between, after = self._layout(style)
+        image = [self.chat.image_token_id] * self.tokens_per_image
+        ids = [*before, *image, *between, *image, *after]
+        return [EnginePrompt(list(ids), embeds_LH.clone(), None) for embeds_LH in embeds_PLH]
+
+    def image_spans(self, style: str) -> tuple[slice, slice]:
+        """Positions of both images' tokens in the prompt."""
+        before, between, _ = self._layout(style)
+        a = len(before)
+        b = a + self.tokens_per_image + len(between)
+        return slice(a, a + self.tokens_per_image), slice(b, b + self.tokens_per_image)
+
+    def _layout(self, style: str) -> tuple[list[int], list[int], list[int]]:
+        """Token ids before, between and after the two images."""
+        if style == "attributes" and self.vocabulary is None:
+            raise UserError(
+                f"Supervisor {self.name} has no list of attributes to describe: name a vocabulary in "
+                f"{self.folder / 'supervisor.json'}, or set supervisor.prompt=generic."
+            )
+        if style not in self._layouts:
+            text = instruction(self.words, "attributes" if style == "attributes" else "generic")
+            before, between, after = self.chat.around(text, images=2)
+            self._layouts[style] = before, between, after
+        return self._layouts[style]
+
+    def _words(self, ids: Sequence[int]) -> Tensor:
+        return self.answer_embeddings(
+            torch.tensor([ids], dtype=torch.long, device=self.language_model.device)
+        )
+
+    # As embedder of composed retrieval
+
+    def embedding_layout(self, text: str, *, image: bool) -> tuple[list[int], list[int]]:
+        """The chat template with the image and the text, cut at the image."""
+        pieces = self.chat.around(text, images=int(image))
+        return (pieces[0], pieces[1]) if image else ([], pieces[0])
+
+    def image_embeddings(self, x_BND: Tensor) -> Tensor:
+        """See `Supervisor`."""
+        e_BNH: Tensor = self.projector(x_BND)
+        return e_BNH
+
+    def embedder_parameters(self) -> Iterator[nn.Parameter]:
+        """The projector's."""
+        yield from self.projector.parameters()
+
+    # The answer
+
+    def answer_tokens(self, style: str) -> int:
+        """Tokens of the shortest answer that has all that the instruction asks for, a letter each."""
+        self._layout(style)  # can it be asked?
+        answer: dict[str, object] = {}
+        if style == "attributes":
+            answer = {key: dict.fromkeys(self.words.attributes, "x") for key in self.words.item_keys}
+        answer |= dict.fromkeys(FIXED_KEYS if style == "attributes" else ("differences", "reasoning"), "x")
+        text = json.dumps(answer | {self.verdict_key: "no"}, separators=(",", ":"), ensure_ascii=False)
+        return len(self.tokenizer.encode(text, add_special_tokens=False)) + 1
+
+    @property
+    def verdict_token_ids(self) -> tuple[int, int]:
+        """The tokens in which a verdict "yes" and a verdict "no" first differ."""
+        return self.answers.verdict_token_ids
+
+    def description_masks(self, tokens_GT: Tensor, mask_GT: Tensor) -> tuple[Tensor, Tensor]:
+        """See `WrittenAnswer`."""
+        return self.answers.description_masks(tokens_GT, mask_GT)
+
+    def verdict_positions(self, tokens_GT: Tensor, mask_GT: Tensor) -> Tensor:
+        """See `WrittenAnswer`."""
+        return self.answers.verdict_positions(tokens_GT, mask_GT)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The answer as text."""
+        return self.answers.decode(token_ids)
+
+    # Folders
+
+    def save(self, folder: Path, tower: Path) -> None:
+        """Write everything that `load` needs into an existing folder, the language model in its present
+        precision."""
+        self.language_model.save_pretrained(folder / "language_model")
+        self.tokenizer.save_pretrained(folder / "language_model")
+        weights = {name: value.detach().contiguous() for name, value in self.projector.state_dict().items()}
+        (folder / "projector.safetensors").write_bytes(to_safetensors(weights))
+        shutil.copytree(tower, folder / "tower")
+        named = self.description["vocabulary"]
+        if named and named.endswith(".toml"):
+            shutil.copy(self.folder / named, folder / named)
+        describe(folder, self.description)
+
+
+def describe(folder: Path, description: dict[str, str | None]) -> None:
+    """Write `supervisor.json`, of `FIELDS`."""
+    text = json.dumps({"family": FAMILY, **description}, indent=1, ensure_ascii=False) + "\n"
+    (folder / "supervisor.json").write_text(text, encoding="utf-8")
+
+
+def load(folder: Path, precision: str) -> Llava:
+    """Read a LLaVA supervisor from its folder, frozen.
+
+    Raises:
+        UserError: the folder is not complete, or its language model is none that replay can compute.
+    """
+    missing = [name for name in NEEDED if not (folder / name).is_file()]
+    if missing:
+        hint = (
+            "it holds a checkpoint as transformers stores it: make a supervisor of it with "
+            "`saga supervisor assemble --llava`"
+            if (folder / "config.json").is_file()
+            else "make it again with `saga supervisor assemble`"
+        )
+        raise UserError(f"The supervisor in {folder} is not complete: {missing[0]} is missing; {hint}.")
+    described = json.loads((folder / "supervisor.json").read_text(encoding="utf-8"))
+    lacking = [field for field in FIELDS if field not in described]
+    if lacking:
+        raise UserError(f"{folder / 'supervisor.json'} lacks {lacking[0]!r}; see `saga supervisor assemble`.")
+    description = {field: described[field] for field in FIELDS}
+    disable_progress_bar()  # type: ignore[no-untyped-call]
+    language_model = AutoModelForCausalLM.from_pretrained(
+        folder / "language_model", dtype=getattr(torch, precision)
+    )
+    widen_window(language_model.config, folder / "language_model")
+    weights = {name: value.float() for name, value in load_file(folder / "projector.safetensors").items()}
+    hidden_size, token_width = weights["linear_1.weight"].shape
+    projector = Projector(
+        token_width, hidden_size, description["activation"], bias="linear_1.bias" in weights
+    )
+    projector.load_state_dict(weights)
+    stored = json.loads((folder / "tower" / "tower.json").read_text(encoding="utf-8"))
+    with torch.device("meta"):  # its shape alone
+        tower = towers.build(stored["name"], stored["config"])
+    if (tower.token_width, language_model.config.hidden_size) != (token_width, hidden_size):
+        raise UserError(
+            f"The parts in {folder} do not fit: the projector maps {token_width} numbers to {hidden_size}, "
+            f"the tower has {tower.token_width} and the language model {language_model.config.hidden_size}."
+        )
+    supervisor = Llava(
+        folder,
+        description,
+        _vocabulary(folder, description["vocabulary"]),
+        AutoTokenizer.from_pretrained(folder / "language_model"),
+        language_model,
+        projector,
+        tower.tokens_per_image,
+    )
+    supervisor.freeze()
+    return supervisor
+
+
+def widen_window(config: PreTrainedConfig, where: Path) -> None:
+    """Take away a sliding window that no text can leave, as Phi-3.5's of 262,144 of its 131,072 positions.
+
+    Raises UserError for a smaller one: replay has no windows.
+    """
+    window = getattr(config, "sliding_window", None)
+    if window is None:
+        return
+    if window < config.max_position_embeddings:
+        raise UserError(
+            f"The language model in {where} attends to the last {window:,} of its "
+            f"{config.max_position_embeddings:,} positions only, which replay cannot do: choose one without "
+            "a sliding window, or lower max_position_embeddings in its config.json to that."
+        )
+    config.sliding_window = None
+
+
+def _vocabulary(folder: Path, named: str | None) -> Vocabulary | None:
+    if named is None:
+        return None
+    return vocabularies.load(folder / named if named.endswith(".toml") else named)
