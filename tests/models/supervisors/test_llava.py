@@ -240,14 +240,14 @@ def test_the_embedder_reads_the_whole_models_last_state(case: Pair, ended: bool)
         x_BND = embedder.tokens(images_BHWC)
         found = {
             "composed": embedder.last_hidden([prompts.composed(each) for each in sentences], x_BND),
-            "images": embedder.last_hidden([prompts.IMAGE] * 2, x_BND),
+            "images": embedder.last_hidden([prompts.image()] * 2, x_BND),
             "texts": embedder.last_hidden([prompts.text(each) for each in sentences], None),
         }
         for row, sentence in enumerate(sentences):
             pixels = embedder.tower.pixels(images_BHWC[row : row + 1])
             for kind, text in (
                 ("composed", prompts.composed(sentence)),
-                ("images", prompts.IMAGE),
+                ("images", prompts.image()),
                 ("texts", prompts.text(sentence)),
             ):
                 image = kind != "texts"
