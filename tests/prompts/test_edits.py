@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import jsonschema
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -91,7 +92,6 @@ def test_no_answer_fails_and_no_edit_has_a_blank(text: str, caption: str) -> Non
 
 
 def test_the_examples_are_answers_that_the_parser_and_the_schema_take() -> None:
-    jsonschema = pytest.importorskip("jsonschema")
     chat = messages(ORIGINAL, ASPECTS[0])
     assert [turn["role"] for turn in chat] == ["user", "assistant"] * len(EXAMPLES) + ["user"]
     assert ORIGINAL in chat[-1]["content"] and ASPECTS[0] in chat[-1]["content"]

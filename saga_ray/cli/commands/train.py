@@ -9,11 +9,10 @@ examples:
 from __future__ import annotations
 
 import argparse
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from saga_ray.cli.resume import begun
+from saga_ray.cli.resume import begun, told_how_to_go_on
 
 if TYPE_CHECKING:
     from saga_ray.config.settings import Settings
@@ -72,21 +71,10 @@ def run(args: argparse.Namespace) -> int:
 
     from saga_ray.train.run import run as train
 
-    try:
+    with told_how_to_go_on("train", args, output):
         result = train(settings, output, resume=bool(args.resume))
-    except KeyboardInterrupt:
-        if (output / "settings.json").exists():
-            raise KeyboardInterrupt(f"interrupted; to go on: {_resume_command(args, output)}") from None
-        raise
     _show(result, settings, output)
     return 0
-
-
-def _resume_command(args: argparse.Namespace, output: Path) -> str:
-    """What to type to continue the run."""
-    changes = [word for change in args.set for word in ("--set", change)]
-    data = ["--data", args.data] if args.data else []
-    return shlex.join(["saga", "train", args.preset, *changes, *data, "--resume", str(output)])
 
 
 def _show(result: Result, settings: Settings, output: Path) -> None:
