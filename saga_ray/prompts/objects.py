@@ -15,7 +15,12 @@ def objects(text: str, key: str) -> list[dict[str, Any]]:
     broke; from there on only objects with `key` count, since those inside the broken one look like top-level
     ones.
     """
-    found: list[dict[str, Any]] = []
+    return [value for _, value in located(text, key)]
+
+
+def located(text: str, key: str) -> list[tuple[int, dict[str, Any]]]:
+    """The same objects, each with the place of its opening brace."""
+    found: list[tuple[int, dict[str, Any]]] = []
     broken = False
     start = text.find("{")
     while start >= 0:
@@ -28,6 +33,28 @@ def objects(text: str, key: str) -> list[dict[str, Any]]:
             break
         else:
             if not broken or key in value:
-                found.append(value)
+                found.append((start, value))
         start = text.find("{", end)
     return found
+
+
+def members(text: str, start: int) -> dict[str, slice]:
+    """Where the values of the complete object that opens at `start` stand in the text, by key."""
+    places: dict[str, slice] = {}
+    at = _next(text, start + 1)
+    while text[at] != "}":
+        key, at = _DECODER.raw_decode(text, at)
+        at = _next(text, _next(text, at) + 1)  # past the colon
+        _, end = _DECODER.raw_decode(text, at)
+        places[key] = slice(at, end)
+        at = _next(text, end)
+        if text[at] == ",":
+            at = _next(text, at + 1)
+    return places
+
+
+def _next(text: str, at: int) -> int:
+    """The first place from `at` on that is no white space."""
+    while text[at] in " \t\n\r":
+        at += 1
+    return at

@@ -11,6 +11,7 @@ import json
 import os
 import pkgutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -24,12 +25,11 @@ __all__ = ["Tower", "build", "load", "names", "save"]
 
 def names() -> list[str]:
     """The towers that ship."""
-    return sorted(
-        module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg and module.name != "base"
-    )
+    modules = (module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg)
+    return sorted(name for name in modules if name != "base" and not name.startswith("_"))
 
 
-def build(name: str, config: dict[str, int]) -> Tower:
+def build(name: str, config: dict[str, Any]) -> Tower:
     """A tower with random weights: one that ships, or, for a name with dots, the module of that name.
 
     Raises:

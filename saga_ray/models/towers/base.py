@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -31,5 +32,5 @@ class Tower(nn.Module, ABC):
         """Tokens x_BND of uint8 RGB pictures, row by row from the top left."""
 
     @abstractmethod
-    def config(self) -> dict[str, int]:
-        """The keyword arguments that build this tower again, apart from its weights."""
+    def config(self) -> dict[str, Any]:
+        """The keyword arguments that build this tower again, apart from its weights; plain JSON."""
