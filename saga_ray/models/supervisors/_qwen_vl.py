@@ -77,6 +77,8 @@ class QwenVL(Supervisor):
         assert isinstance(tower, QwenVLTower)
         self.side = tower.side
         """Tokens along an image's side."""
+        self.grid = tower.side * tower.merge
+        """Patches along it."""
         self.tokens_per_image, self.token_width = tower.tokens_per_image, tower.token_width
         self._prompts = {style: self._prompt(style) for style in template.STYLES}
 
@@ -113,6 +115,10 @@ class QwenVL(Supervisor):
             embeds_LH[span] = x_ND.to(embeds_LH)
         return embeds_LH, spans
 
+    def engine_image_fields(self) -> dict[str, Tensor]:
+        """The grid of patches: time, height, width."""
+        return {"image_grid_thw": torch.tensor([1, self.grid, self.grid])}
+
     def image_spans(self, style: str) -> tuple[slice, slice]:
         """Where both images' tokens stand, between the template's own marks."""
         a, b = self._spans(self._prompts[style])
@@ -139,8 +145,8 @@ class QwenVL(Supervisor):
         ids: list[int] = self.tokenizer(rendered, add_special_tokens=False)["input_ids"]
         if ids.count(self.image_token_id) != images:
             raise UserError(
-                f"{self.name} makes {ids.count(self.image_token_id)} image places of a prompt with {images}: take "
-                f"the model's own mark for images out of the text {text[:60]!r}, or mend the chat template"
+                f"{self.name} makes {ids.count(self.image_token_id)} image places of a prompt with {images}: "
+                f"take the mark for images out of the text {text[:60]!r}, or mend the chat template"
             )
         return ids
 

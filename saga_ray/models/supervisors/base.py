@@ -117,6 +117,10 @@ class Supervisor(nn.Module, ABC):
         assert prompt.embeds_LH is not None, "a family that sends images' tokens reads them itself"
         return prompt.embeds_LH, ()
 
+    def engine_image_fields(self) -> dict[str, Tensor]:
+        """What vLLM's model of this family is told of each image beside its tokens, by its names."""
+        return {}
+
     @abstractmethod
     def image_spans(self, style: str) -> tuple[slice, slice]:
         """Where image a's and image b's N tokens stand in the prompt's L positions."""
@@ -155,7 +159,7 @@ class Supervisor(nn.Module, ABC):
         return embeddings_BTH
 
     def positions(self, images: Sequence[slice], length: int) -> Tensor:
-        """Rotary positions of ``length`` tokens, images' tokens at ``images`` among them: long, sequence last.
+        """Rotary positions of ``length`` tokens, with images' tokens at ``images``: long, sequence last.
 
         A plain decoder counts 0, 1, 2. Families with positions in time, height and width return three rows.
         """

@@ -32,13 +32,13 @@ class QwenVLTower(Tower):
         super().__init__()
         self.visual = visual
         vision: Any = visual.config
-        self._merge, self._patch = vision.spatial_merge_size, vision.patch_size
+        self.merge, self._patch = vision.spatial_merge_size, vision.patch_size
         self._frames = vision.temporal_patch_size
-        side = self._merge * self._patch
+        side = self.merge * self._patch
         if image_size < side or image_size % side:
             raise UserError(
-                f"image_size={image_size}, but a token of the tower {self.name} covers {side} x {side} pixels: set "
-                f"a multiple of {side}, for example {max(1, round(image_size / side)) * side}"
+                f"image_size={image_size}, but a token of {self.name} covers {side} x {side} pixels: "
+                f"set a multiple of it, for example {max(1, round(image_size / side)) * side}"
             )
         self.image_size = image_size
         self.side = image_size // side
@@ -65,7 +65,7 @@ class QwenVLTower(Tower):
             f"the tower reads pictures of {self.image_size} pixels, got {tuple(images_BHWC.shape[1:3])}"
         )
         pixels_BHWC = (images_BHWC.to(self._mean_C.dtype) / 255 - self._mean_C) / self._std_C
-        split = (self.side, self._merge, self._patch)
+        split = (self.side, self.merge, self._patch)
         pixels_BGmpGmpC = pixels_BHWC.unflatten(2, split).unflatten(1, split)
         patches_BGGmmCpp = pixels_BGmpGmpC.permute(0, 1, 4, 2, 5, 7, 3, 6)
         frames = [-1] * 6 + [self._frames, -1, -1]
@@ -73,7 +73,7 @@ class QwenVLTower(Tower):
 
     def tokens(self, patches_BRV: Tensor) -> Tensor:
         """x_BND of pixel_values."""
-        grid = self.side * self._merge
+        grid = self.side * self.merge
         grid_B3 = torch.tensor([[1, grid, grid]], device=patches_BRV.device).expand(len(patches_BRV), -1)
         x_BND = self.read(patches_BRV.flatten(0, 1), grid_B3)
         return x_BND.unflatten(0, (len(patches_BRV), -1))

@@ -25,7 +25,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from saga_ray.prompts import vocabulary
 from saga_ray.prompts.template import STYLES, instruction
 
-SIDE, WIDTH, HEADS = 3, 64, 4
+SIDE, WIDTH, HEADS = 3, 64, 2
 SPECIAL = [
     "<|endoftext|>",
     "<|im_start|>",
@@ -143,7 +143,7 @@ def _model(family: str, tokenizer: PreTrainedTokenizerFast) -> Any:
         "intermediate_size": 96,
         "num_hidden_layers": 3,
         "num_attention_heads": HEADS,
-        "num_key_value_heads": 2,
+        "num_key_value_heads": 1,
         "max_position_embeddings": 2048,
         "bos_token_id": None,
         "eos_token_id": tokenizer.eos_token_id,
@@ -166,7 +166,7 @@ def _model(family: str, tokenizer: PreTrainedTokenizerFast) -> Any:
     }
     torch.manual_seed(0)
     if family == "qwen2_5_vl":
-        text["rope_parameters"] = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}
+        text["rope_parameters"] = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [4, 6, 6]}
         vision |= {"patch_size": 14, "window_size": 56, "fullatt_block_indexes": [1], "hidden_act": "silu"}
         model: Any = Qwen2_5_VLForConditionalGeneration(
             Qwen2_5_VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True, **ids)
