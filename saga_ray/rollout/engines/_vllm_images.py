@@ -10,7 +10,9 @@ Legend: N tokens of an image, D token width, 2N those of both.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,7 @@ def replace_processor(language_model: Path, tokens_per_image: int) -> None:
     from vllm.model_executor.models.registry import ModelRegistry
     from vllm.multimodal import MULTIMODAL_REGISTRY
 
+    _do_without_torchvision()
     config = json.loads((language_model / "config.json").read_text(encoding="utf-8"))
     for architecture in config["architectures"]:
         model = ModelRegistry.models[architecture].load_model_cls()
@@ -50,6 +53,14 @@ def replace_processor(language_model: Path, tokens_per_image: int) -> None:
         MULTIMODAL_REGISTRY.register_processor(
             factories.processor, info=Info, dummy_inputs=factories.dummy_inputs
         )(model)
+
+
+def _do_without_torchvision() -> None:
+    """vLLM's Qwen-VL models take one function on sizes from the module of the library's image processor,
+    which needs torchvision; the module of its twin, which needs none, has the same function."""
+    if importlib.util.find_spec("torchvision") is None:
+        folder = "transformers.models.qwen2_vl.image_processing_"
+        sys.modules.setdefault(f"{folder}qwen2_vl", importlib.import_module(f"{folder}pil_qwen2_vl"))
 
 
 def image_prompt(token_ids: list[int], x_ND: Tensor, shape: PromptShape, fields: Mapping[str, Tensor]) -> Any:
