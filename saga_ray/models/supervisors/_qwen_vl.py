@@ -51,6 +51,7 @@ class QwenVL(Supervisor):
     """See the module. The language model is the whole architecture without its vision model."""
 
     architecture: ClassVar[type[PreTrainedModel]]
+    image_token_id: int
 
     def __init__(
         self,
@@ -80,7 +81,7 @@ class QwenVL(Supervisor):
         self.grid = tower.side * tower.merge
         """Patches along it."""
         self.tokens_per_image, self.token_width = tower.tokens_per_image, tower.token_width
-        self._prompts = {style: self._prompt(style) for style in template.STYLES}
+        self._prompts: dict[str, list[int]] = {style: self._prompt(style) for style in template.STYLES}
 
     def build_tower(self) -> QwenVLTower:
         """A fresh trainable copy of the checkpoint's vision model."""
@@ -111,7 +112,7 @@ class QwenVL(Supervisor):
         assert prompt.image_embeds_ND is not None
         embeds_LH = self._words(prompt.token_ids).clone()
         spans = self._spans(prompt.token_ids)
-        for span, x_ND in zip(spans, prompt.image_embeds_ND.split(self.tokens_per_image), strict=True):
+        for span, x_ND in zip(spans, torch.split(prompt.image_embeds_ND, self.tokens_per_image), strict=True):
             embeds_LH[span] = x_ND.to(embeds_LH)
         return embeds_LH, spans
 
@@ -139,9 +140,8 @@ class QwenVL(Supervisor):
     def _chat(self, text: str, *, images: int) -> list[int]:
         """A user's turn, images before text, and the opening of the answer; one placeholder an image."""
         content = [*[{"type": "image"}] * images, {"type": "text", "text": text}]
-        rendered = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
-        )
+        chat: Any = [{"role": "user", "content": content}]
+        rendered = self.tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
         ids: list[int] = self.tokenizer(rendered, add_special_tokens=False)["input_ids"]
         if ids.count(self.image_token_id) != images:
             raise UserError(

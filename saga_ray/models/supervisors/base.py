@@ -146,7 +146,8 @@ class Supervisor(nn.Module, ABC):
     def decoder(self) -> PreTrainedModel:
         """The language model's layers without its head: what `hidden_states` calls, and where replay plugs in
         its attention."""
-        decoder: PreTrainedModel = self.language_model.base_model
+        whole: Any = self.language_model
+        decoder: PreTrainedModel = whole.base_model
         return decoder
 
     def answer_embeddings(self, tokens_BT: Tensor) -> Tensor:

@@ -33,9 +33,10 @@ class Qwen3VL(QwenVL):
         words_BTH = super().answer_embeddings(tokens_BT)
         return functional.pad(words_BTH, (0, self.token_width - self.hidden_size))
 
-    def hidden_states(self, embeddings_BSW: Tensor, positions: Tensor, **attention: Any) -> Tensor:
-        """See `Supervisor`; features are added behind the first K layers, at words as zeros."""
-        e_BSH, *features_KBSH = embeddings_BSW.split(self.hidden_size, dim=-1)
+    def hidden_states(self, embeddings_BSH: Tensor, positions: Tensor, **attention: Any) -> Tensor:
+        """See `Supervisor`; the embeddings are W wide, and their features are added behind the first K
+        layers, at words as zeros."""
+        e_BSH, *features_KBSH = torch.split(embeddings_BSH, self.hidden_size, dim=-1)
         everywhere_BS = torch.ones(e_BSH.shape[:2], dtype=torch.bool, device=e_BSH.device)
         return super().hidden_states(
             e_BSH,

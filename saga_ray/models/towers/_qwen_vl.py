@@ -66,7 +66,7 @@ class QwenVLTower(Tower):
         )
         pixels_BHWC = (images_BHWC.to(self._mean_C.dtype) / 255 - self._mean_C) / self._std_C
         split = (self.side, self.merge, self._patch)
-        pixels_BGmpGmpC = pixels_BHWC.unflatten(2, split).unflatten(1, split)
+        pixels_BGmpGmpC = pixels_BHWC.reshape(len(images_BHWC), *split, *split, -1)
         patches_BGGmmCpp = pixels_BGmpGmpC.permute(0, 1, 4, 2, 5, 7, 3, 6)
         frames = [-1] * 6 + [self._frames, -1, -1]
         return patches_BGGmmCpp.unsqueeze(6).expand(frames).flatten(1, 4).flatten(2)
@@ -76,7 +76,7 @@ class QwenVLTower(Tower):
         grid = self.side * self.merge
         grid_B3 = torch.tensor([[1, grid, grid]], device=patches_BRV.device).expand(len(patches_BRV), -1)
         x_BND = self.read(patches_BRV.flatten(0, 1), grid_B3)
-        return x_BND.unflatten(0, (len(patches_BRV), -1))
+        return x_BND.reshape(len(patches_BRV), self.tokens_per_image, self.token_width)
 
     def read(self, patches_RV: Tensor, grid_B3: Tensor) -> Tensor:
         """The tokens of all images, one after the other."""

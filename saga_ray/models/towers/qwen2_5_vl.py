@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import nn
 from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLVisionConfig
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel
 
@@ -31,5 +32,5 @@ def build(vision: dict[str, Any], image_size: int, mean: list[float], std: list[
         UserError: pictures of this size are no whole number of tokens.
     """
     config = Qwen2_5_VLVisionConfig.from_dict(vision)
-    visual = Qwen2_5_VisionTransformerPretrainedModel._from_config(config, dtype=torch.float32)
+    visual: nn.Module = Qwen2_5_VisionTransformerPretrainedModel._from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
     return Qwen25VLTower(visual, image_size, mean, std)

@@ -49,5 +49,5 @@ def build(vision: dict[str, Any], image_size: int, mean: list[float], std: list[
         UserError: pictures of this size are no whole number of tokens.
     """
     config = Qwen3VLVisionConfig.from_dict(vision)
-    visual = Qwen3VLVisionModel._from_config(config, dtype=torch.float32)
+    visual: nn.Module = Qwen3VLVisionModel._from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
     return Qwen3VLTower(visual, image_size, mean, std)

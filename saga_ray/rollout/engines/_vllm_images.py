@@ -76,7 +76,7 @@ def image_prompt(token_ids: list[int], x_ND: Tensor, shape: PromptShape, fields:
     return mm_input(
         token_ids,
         MultiModalKwargsItems.from_hf_inputs(inputs, layout),
-        {"image": [_digest(image_ND) for image_ND in x_ND.split(count)]},
+        {"image": [_digest(image_ND) for image_ND in torch.split(x_ND, count)]},
         {"image": [PlaceholderRange(offset=start, length=count) for start in starts]},
     )
 

@@ -97,7 +97,8 @@ class VllmEngine:
         _parameters(Sampling.of(settings), seed=0, eos_token_id=eos_token_id)  # is it offered?
         arguments = vllm.EngineArgs(
             model=str(language_model),
-            skip_tokenizer_init=True,  # prompts are embeddings, answers are decoded by the supervisor
+            # prompts are no text and answers are decoded by the supervisor; but with images vLLM insists
+            skip_tokenizer_init=not self._by_images,
             generation_config="vllm",  # not the model folder's defaults and stop tokens
             dtype=str(dtype).removeprefix("torch."),
             max_model_len=prompt_length + self.max_new_tokens,
