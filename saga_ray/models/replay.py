@@ -95,9 +95,8 @@ def _with_shared_prefix(
     with attending(supervisor.decoder, SHARED_PREFIX):
         hidden_PSH = supervisor.hidden_states(row_PSH, positions[..., None, :], layout=layout)
     first_PG1H = hidden_PSH[:, None, length - 1 : length].expand(-1, group, -1, -1)
-    return torch.cat(
-        [first_PG1H, hidden_PSH[:, length:].reshape(-1, group, answer, hidden_PSH.shape[-1])], dim=2
-    )
+    answer_PGAH = hidden_PSH[:, length:].reshape(*answer_PGAH.shape[:3], hidden_PSH.shape[-1])
+    return torch.cat([first_PG1H, answer_PGAH], dim=2)
 
 
 def _each_with_its_prompt(
