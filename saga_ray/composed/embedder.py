@@ -110,7 +110,8 @@ class Embedder(nn.Module):
         ids = [supervisor.embedding_layout(text, image=x_BND is not None) for text in texts]
         image_BNH = None if x_BND is None else supervisor.image_embeddings(x_BND)
         device = supervisor.language_model.device
-        sequences = []
+        sequences: list[Tensor] = []
+        spans: list[list[slice]] = [[] for _ in ids]
         for row, (before, after) in enumerate(ids):
             after = [*after, supervisor.eos_token_id] if self.end else after
             words_TH = supervisor.answer_embeddings(torch.tensor([*before, *after], device=device))
@@ -119,15 +120,21 @@ class Embedder(nn.Module):
                 continue
             parts = [words_TH[: len(before)], image_BNH[row].to(words_TH.dtype), words_TH[len(before) :]]
             sequences.append(torch.cat(parts))
+            spans[row].append(slice(len(before), len(before) + image_BNH.shape[1]))
         longest = max(len(sequence) for sequence in sequences)
         self._require_room(texts, [len(sequence) for sequence in sequences])
         embeddings_BLH = torch.stack(
             [F.pad(sequence, (0, 0, longest - len(sequence), 0)) for sequence in sequences]
         )
         first_B1 = torch.tensor([[longest - len(sequence)] for sequence in sequences], device=device)
-        positions_BL = torch.arange(longest, device=device) - first_B1
+        positions = [
+            F.pad(supervisor.positions(images, len(sequence)), (longest - len(sequence), 0))
+            for images, sequence in zip(spans, sequences, strict=True)
+        ]
         hidden_BLH = supervisor.hidden_states(
-            embeddings_BLH, positions_BL.clamp(min=0), attention_mask=(positions_BL >= 0).long()
+            embeddings_BLH,
+            torch.stack(positions, dim=-2),
+            attention_mask=(torch.arange(longest, device=device) >= first_B1).long(),
         )
         return hidden_BLH[:, -1]
 

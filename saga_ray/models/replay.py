@@ -89,22 +89,23 @@ def _with_shared_prefix(
     supervisor: Supervisor, style: str, prompt_PLH: Tensor, answer_PGAH: Tensor, layout: Layout
 ) -> Tensor:
     length, group, answer = layout.length, layout.group, layout.answer
-    positions = supervisor.positions(style, length + answer)
+    positions = supervisor.positions(supervisor.image_spans(style), length + answer)
     positions = torch.cat([positions[..., :length], *[positions[..., length:]] * group], dim=-1)
     row_PSH = torch.cat([prompt_PLH, answer_PGAH.flatten(1, 2)], dim=1)
-    with attending(supervisor.language_model, SHARED_PREFIX):
+    with attending(supervisor.decoder, SHARED_PREFIX):
         hidden_PSH = supervisor.hidden_states(row_PSH, positions[..., None, :], layout=layout)
     first_PG1H = hidden_PSH[:, None, length - 1 : length].expand(-1, group, -1, -1)
-    return torch.cat([first_PG1H, hidden_PSH[:, length:].reshape(answer_PGAH.shape)], dim=2)
+    answer_PGAH = hidden_PSH[:, length:].reshape(*answer_PGAH.shape[:3], hidden_PSH.shape[-1])
+    return torch.cat([first_PG1H, answer_PGAH], dim=2)
 
 
 def _each_with_its_prompt(
     supervisor: Supervisor, style: str, prompt_PLH: Tensor, answer_PGAH: Tensor, layout: Layout
 ) -> Tensor:
     length, group, answer = layout.length, layout.group, layout.answer
-    positions = supervisor.positions(style, length + answer)
+    positions = supervisor.positions(supervisor.image_spans(style), length + answer)
     row_BSH = torch.cat([prompt_PLH.repeat_interleave(group, dim=0), answer_PGAH.flatten(0, 1)], dim=1)
-    with attending(supervisor.language_model, WHOLE):
+    with attending(supervisor.decoder, WHOLE):
         hidden_BSH = supervisor.hidden_states(row_BSH, positions[..., None, :], layout=layout)
     hidden_BTH = hidden_BSH[:, length - 1 :]
     return hidden_BTH.reshape(-1, group, *hidden_BTH.shape[1:])

@@ -86,18 +86,18 @@ class Layout:
 
 
 @contextmanager
-def attending(language_model: PreTrainedModel, function: str) -> Iterator[None]:
-    """Let the language model use one of the functions below inside a ``with`` block."""
+def attending(decoder: PreTrainedModel, function: str) -> Iterator[None]:
+    """Let a language model's layers use one of the functions below inside a ``with`` block."""
     from transformers import AttentionInterface
 
     AttentionInterface.register(SHARED_PREFIX, _shared_prefix)
     AttentionInterface.register(WHOLE, _whole)
-    before = language_model.config._attn_implementation
-    language_model.set_attn_implementation(function)
+    before = decoder.config._attn_implementation
+    decoder.set_attn_implementation(function)
     try:
         yield
     finally:
-        language_model.set_attn_implementation(before)
+        decoder.set_attn_implementation(before)
 
 
 def _shared_prefix(

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
-_SPACE = re.compile(r"[ \t\n\r]*")
 _DECODER = json.JSONDecoder(strict=False, parse_int=float)  # strict=False: models break lines inside strings
 
 
@@ -40,24 +38,23 @@ def located(text: str, key: str) -> list[tuple[int, dict[str, Any]]]:
     return found
 
 
-def members(text: str, start: int) -> dict[str, tuple[int, int]]:
-    """Where the values of a complete JSON object, whose brace is at `start`, stand in the text: key to begin
-    and end.
-    """
-    spans: dict[str, tuple[int, int]] = {}
-    at = _after_space(text, start + 1)
-    while text[at] == '"':
+def members(text: str, start: int) -> dict[str, slice]:
+    """Where the values of the complete object that opens at `start` stand in the text, by key."""
+    places: dict[str, slice] = {}
+    at = _next(text, start + 1)
+    while text[at] != "}":
         key, at = _DECODER.raw_decode(text, at)
-        begin = _after_space(text, _after_space(text, at) + 1)  # the colon
-        _, end = _DECODER.raw_decode(text, begin)
-        spans[key] = begin, end
-        at = _after_space(text, end)
+        at = _next(text, _next(text, at) + 1)  # past the colon
+        _, end = _DECODER.raw_decode(text, at)
+        places[key] = slice(at, end)
+        at = _next(text, end)
         if text[at] == ",":
-            at = _after_space(text, at + 1)
-    return spans
+            at = _next(text, at + 1)
+    return places
 
 
-def _after_space(text: str, at: int) -> int:
-    found = _SPACE.match(text, at)
-    assert found is not None
-    return found.end()
+def _next(text: str, at: int) -> int:
+    """The first place from `at` on that is no white space."""
+    while text[at] in " \t\n\r":
+        at += 1
+    return at

@@ -104,8 +104,8 @@ def names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
-def load(name_or_path: str | Path) -> Vocabulary:
-    """A shipped vocabulary by its name, or one from a TOML file.
+def load(name_or_path: str | Path, folder: Path = Path()) -> Vocabulary:
+    """A shipped vocabulary by its name, or one from a TOML file, which may be named from `folder`.
 
     Raises:
         UserError: there is none, or it does not fit the template.
@@ -116,6 +116,8 @@ def load(name_or_path: str | Path) -> Vocabulary:
             near = _nearest(str(name_or_path), names())
             raise UserError(f"There is no vocabulary {str(name_or_path)!r}{near}; {', '.join(names())} ship.")
         path = FOLDER / f"{name_or_path}.toml"
+    else:
+        path = folder / path
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -7,8 +7,6 @@ validation classes, half of one class and half of two, the same pairs at every c
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,6 +14,7 @@ from torch import Tensor
 from saga_ray.config.settings import Settings
 from saga_ray.data.table import ImageTable
 from saga_ray.models.encoder import Encoder
+from saga_ray.models.greedy import greedy
 from saga_ray.models.supervisors.base import Supervisor
 from saga_ray.prompts.verdict import parse_answer
 
@@ -62,16 +61,7 @@ class VerdictProbe:
         return right / len(self.pairs)
 
     def _answers(self, x_a_PND: Tensor, x_b_PND: Tensor) -> list[str]:
-        e_PLH = self.supervisor.prompt_embeddings(x_a_PND, x_b_PND, self.style)
-        language_model: Any = self.supervisor.language_model
-        tokens_PT = language_model.generate(
-            inputs_embeds=e_PLH,
-            attention_mask=torch.ones(e_PLH.shape[:2], dtype=torch.long, device=e_PLH.device),
-            max_new_tokens=self.max_new_tokens,
-            do_sample=False,
-            eos_token_id=self.supervisor.eos_token_id,
-            pad_token_id=self.supervisor.eos_token_id,
-        )
+        tokens_PT = greedy(self.supervisor, x_a_PND, x_b_PND, self.style, self.max_new_tokens)
         return [self.supervisor.decode(tokens.tolist()) for tokens in tokens_PT]
 
 

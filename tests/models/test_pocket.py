@@ -227,7 +227,7 @@ def test_gradient_reaches_the_image_tokens_and_no_weight(pocket: Pocket) -> None
     x_a.requires_grad_(True)
     x_b.requires_grad_(True)
     prompt = pocket.prompt_embeddings(x_a, x_b, "attributes")
-    hidden = pocket.hidden_states(prompt, pocket.positions("attributes", prompt.shape[1])[None])
+    hidden = pocket.hidden_states(prompt, pocket.positions((), prompt.shape[1])[None])
     pocket.logits(hidden[:, -1]).log_softmax(-1)[0, 9].backward()
     assert x_a.grad is not None and x_b.grad is not None
     assert x_a.grad.abs().sum() > 0 and x_b.grad.abs().sum() > 0

@@ -54,7 +54,7 @@ def test_the_score_is_that_of_asking_pair_by_pair(table: ImageTable, small: Call
         e_1LH = supervisor.prompt_embeddings(x_a, x_b, "attributes")
         tokens: list[int] = []
         while len(tokens) < settings.rollout.max_new_tokens and (not tokens or tokens[-1] != EOS):
-            positions = supervisor.positions("attributes", e_1LH.shape[1])[None]
+            positions = supervisor.positions((), e_1LH.shape[1])[None]
             hidden_1LH = supervisor.hidden_states(e_1LH, positions)
             tokens.append(int(supervisor.logits(hidden_1LH[0, -1:]).argmax()))
             e_1LH = torch.cat([e_1LH, supervisor.answer_embeddings(torch.tensor([tokens[-1:]]))], dim=1)

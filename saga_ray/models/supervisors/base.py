@@ -65,6 +65,9 @@ class Supervisor(nn.Module, ABC):
     verdict_key: str
     """Key of the answer's yes/no verdict, for example ``same_species``."""
     eos_token_id: int
+    image_token_id: int | None = None
+    """Where given, engine prompts hold images' tokens, and this placeholder in their token ids; else they are
+    embedded whole."""
     language_model: PreTrainedModel
 
     def freeze(self) -> None:
@@ -108,6 +111,16 @@ class Supervisor(nn.Module, ABC):
     def engine_prompts(self, x_a_PND: Tensor, x_b_PND: Tensor, style: str) -> list[EnginePrompt]:
         """The same P prompts for a rollout engine."""
 
+    def engine_sequence(self, prompt: EnginePrompt) -> tuple[Tensor, tuple[slice, ...]]:
+        """An engine's prompt as the language model reads it, e_LH, and where images' tokens stand in it, for
+        `positions`."""
+        assert prompt.embeds_LH is not None, "a family that sends images' tokens reads them itself"
+        return prompt.embeds_LH, ()
+
+    def engine_image_fields(self) -> dict[str, Tensor]:
+        """What vLLM's model of this family is told of each image beside its tokens, by its names."""
+        return {}
+
     @abstractmethod
     def image_spans(self, style: str) -> tuple[slice, slice]:
         """Where image a's and image b's N tokens stand in the prompt's L positions."""
@@ -129,22 +142,34 @@ class Supervisor(nn.Module, ABC):
 
     # The language model
 
+    @property
+    def decoder(self) -> PreTrainedModel:
+        """The language model's layers without its head: what `hidden_states` calls, and where replay plugs in
+        its attention."""
+        whole: Any = self.language_model
+        decoder: PreTrainedModel = whole.base_model
+        return decoder
+
     def answer_embeddings(self, tokens_BT: Tensor) -> Tensor:
-        """Generated tokens as the language model reads them: e_BTH."""
+        """Words as the language model reads them: e_BTH.
+
+        Families whose language model reads more at an image than a token of width H (DeepStack) return
+        wider embeddings, here and wherever H stands for what is read.
+        """
         embeddings_BTH: Tensor = self.language_model.get_input_embeddings()(tokens_BT)
         return embeddings_BTH
 
-    def positions(self, style: str, length: int) -> Tensor:
-        """Rotary positions of a prompt and its answer, ``length`` tokens in all: long, sequence last.
+    def positions(self, images: Sequence[slice], length: int) -> Tensor:
+        """Rotary positions of ``length`` tokens, with images' tokens at ``images``: long, sequence last.
 
         A plain decoder counts 0, 1, 2. Families with positions in time, height and width return three rows.
         """
         return torch.arange(length, device=self.language_model.device)
 
     def hidden_states(self, embeddings_BSH: Tensor, positions: Tensor, **attention: Any) -> Tensor:
-        """The language model without its head: h_BSH after the last norm. ``attention`` goes to its
-        attention function as it is."""
-        outputs = self.language_model.base_model(
+        """The language model without its head: h_BSH after the last norm. ``attention`` goes to the model and
+        its attention function as it is; ``past_key_values`` among it is a cache, read and extended."""
+        outputs = self.decoder(
             inputs_embeds=embeddings_BSH, position_ids=positions, use_cache=False, **attention
         )
         hidden_BSH: Tensor = outputs.last_hidden_state

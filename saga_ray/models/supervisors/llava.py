@@ -47,11 +47,11 @@ from transformers.utils.logging import disable_progress_bar
 from saga_ray.errors import UserError
 from saga_ray.models import towers
 from saga_ray.models.supervisors._chat_prompt import ChatPrompt
-from saga_ray.models.supervisors._written_answer import WrittenAnswer
+from saga_ray.models.supervisors._written import WrittenAnswers
 from saga_ray.models.supervisors.base import EnginePrompt, Supervisor
 from saga_ray.prompts import vocabulary as vocabularies
 from saga_ray.prompts.template import instruction
-from saga_ray.prompts.vocabulary import FIXED_KEYS, Vocabulary
+from saga_ray.prompts.vocabulary import Vocabulary
 
 FAMILY = "llava"
 NEEDED = (
@@ -108,7 +108,7 @@ class Llava(Supervisor):
         self.token_width = projector.linear_1.in_features
         self.chat = ChatPrompt(tokenizer, str(description["image_token"]), folder / "language_model")
         self.eos_token_id = int(tokenizer.get_vocab()[str(description["end"])])
-        self.answers = WrittenAnswer(tokenizer, self.words.item_keys, self.verdict_key)
+        self.answers = WrittenAnswers(tokenizer, self.words)
         self._layouts: dict[str, tuple[list[int], list[int], list[int]]] = {}
 
     # The prompt
@@ -174,26 +174,21 @@ class Llava(Supervisor):
     # The answer
 
     def answer_tokens(self, style: str) -> int:
-        """Tokens of the shortest answer that has all that the instruction asks for, a letter each."""
+        """See `Supervisor`."""
         self._layout(style)  # can it be asked?
-        answer: dict[str, object] = {}
-        if style == "attributes":
-            answer = {key: dict.fromkeys(self.words.attributes, "x") for key in self.words.item_keys}
-        answer |= dict.fromkeys(FIXED_KEYS if style == "attributes" else ("differences", "reasoning"), "x")
-        text = json.dumps(answer | {self.verdict_key: "no"}, separators=(",", ":"), ensure_ascii=False)
-        return len(self.tokenizer.encode(text, add_special_tokens=False)) + 1
+        return self.answers.fewest_tokens(style)
 
     @property
     def verdict_token_ids(self) -> tuple[int, int]:
-        """The tokens in which a verdict "yes" and a verdict "no" first differ."""
-        return self.answers.verdict_token_ids
+        """See `Supervisor`."""
+        return self.answers.verdicts
 
     def description_masks(self, tokens_GT: Tensor, mask_GT: Tensor) -> tuple[Tensor, Tensor]:
-        """See `WrittenAnswer`."""
+        """See `WrittenAnswers`."""
         return self.answers.description_masks(tokens_GT, mask_GT)
 
     def verdict_positions(self, tokens_GT: Tensor, mask_GT: Tensor) -> Tensor:
-        """See `WrittenAnswer`."""
+        """See `WrittenAnswers`."""
         return self.answers.verdict_positions(tokens_GT, mask_GT)
 
     def decode(self, token_ids: Sequence[int]) -> str:
@@ -261,10 +256,11 @@ def load(folder: Path, precision: str) -> Llava:
             f"The parts in {folder} do not fit: the projector maps {token_width} numbers to {hidden_size}, "
             f"the tower has {tower.token_width} and the language model {language_model.config.hidden_size}."
         )
+    named = description["vocabulary"]
     supervisor = Llava(
         folder,
         description,
-        _vocabulary(folder, description["vocabulary"]),
+        vocabularies.load(named, folder) if named else None,
         AutoTokenizer.from_pretrained(folder / "language_model"),
         language_model,
         projector,
@@ -289,9 +285,3 @@ def widen_window(config: PreTrainedConfig, where: Path) -> None:
             "a sliding window, or lower max_position_embeddings in its config.json to that."
         )
     config.sliding_window = None
-
-
-def _vocabulary(folder: Path, named: str | None) -> Vocabulary | None:
-    if named is None:
-        return None
-    return vocabularies.load(folder / named if named.endswith(".toml") else named)

@@ -12,6 +12,7 @@ import os
 import pkgutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -25,12 +26,11 @@ __all__ = ["Tower", "build", "load", "names", "save"]
 
 def names() -> list[str]:
     """The towers that ship."""
-    return sorted(
-        module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg and module.name != "base"
-    )
+    modules = (module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg)
+    return sorted(name for name in modules if name != "base" and not name.startswith("_"))
 
 
-def build(name: str, config: Mapping[str, int | float | str]) -> Tower:
+def build(name: str, config: Mapping[str, Any]) -> Tower:
     """A tower with random weights: one that ships, or, for a name with dots, the module of that name.
 
     Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -32,5 +33,5 @@ class Tower(nn.Module, ABC):
         """Tokens x_BND of uint8 RGB pictures, row by row from the top left."""
 
     @abstractmethod
-    def config(self) -> Mapping[str, int | float | str]:
-        """The keyword arguments that build this tower again, apart from its weights."""
+    def config(self) -> Mapping[str, Any]:
+        """The keyword arguments that build this tower again, apart from its weights; plain JSON."""

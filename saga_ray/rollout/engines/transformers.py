@@ -20,7 +20,7 @@ from transformers import DynamicCache
 from saga_ray.config.settings import RolloutSettings
 from saga_ray.models.supervisors.base import Supervisor
 from saga_ray.rollout.engine import Finished, PairRequest, Sampling
-from saga_ray.rollout.engines._prompt import checked_embeddings
+from saga_ray.rollout.engines._prompt import PromptShape, check_prompt
 from saga_ray.rollout.groups import Completion
 
 
@@ -47,6 +47,23 @@ class _Running:
     logprobs: list[float] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class _Waiting:
+    """A request that has not started, and its prompt as the language model reads it."""
+
+    ticket: int
+    request: PairRequest
+    embeds_LH: Tensor
+    images: tuple[slice, ...]
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """What the requests of a batch have in common: prompt length, images' places, group size,
+        sampling."""
+        places = tuple((span.start, span.stop) for span in self.images)
+        return len(self.embeds_LH), places, len(self.request.seeds), self.request.sampling
+
+
 class TransformersEngine:
     """Batches of prompts of one length, group size and sampling: all prompts in one pass, then one token of
     every completion a step.
@@ -64,24 +81,31 @@ class TransformersEngine:
         self.supervisor = supervisor
         self.longest_prompt, self.longest_answer = longest_prompt, longest_answer
         self.max_parallel_sequences = max_parallel_sequences
-        self._waiting: deque[tuple[int, PairRequest, Tensor]] = deque()
+        self._waiting: deque[_Waiting] = deque()
         self._running: list[_Running] = []
         self._groups: dict[int, list[Completion | None]] = {}
         self._cache = DynamicCache()
+        self._positions = torch.empty(0)
         self._logits_BV = torch.empty(0)
 
     def submit(self, ticket: int, request: PairRequest) -> None:
-        embeds_LH = checked_embeddings(
-            request, self.supervisor.hidden_size, self.longest_prompt, self.longest_answer
+        supervisor = self.supervisor
+        check_prompt(
+            request,
+            PromptShape.of(supervisor),
+            longest=self.longest_prompt,
+            longest_answer=self.longest_answer,
         )
-        self._waiting.append((ticket, request, embeds_LH))
+        with torch.no_grad():
+            embeds_LH, images = supervisor.engine_sequence(request.prompt)
+        self._waiting.append(_Waiting(ticket, request, embeds_LH.detach(), images))
 
     @property
     def idle(self) -> bool:
         return not self._waiting and not self._running
 
     def abort(self, ticket: int) -> None:
-        self._waiting = deque(waiting for waiting in self._waiting if waiting[0] != ticket)
+        self._waiting = deque(waiting for waiting in self._waiting if waiting.ticket != ticket)
         if self._groups.pop(ticket, None) is not None:
             self._keep([index for index, running in enumerate(self._running) if running.ticket != ticket])
 
@@ -108,37 +132,38 @@ class TransformersEngine:
 
     def _read_prompts(self) -> None:
         """Start a batch: waiting requests that are like the first one."""
-        kind = _kind(self._waiting[0])
-        _, group_size, sampling = kind
+        first = self._waiting[0]
+        group_size, sampling = len(first.request.seeds), first.request.sampling
         most = max(1, self.max_parallel_sequences // group_size)
-        batch = [waiting for waiting in self._waiting if _kind(waiting) == kind][:most]
-        taken = {ticket for ticket, _, _ in batch}
-        self._waiting = deque(waiting for waiting in self._waiting if waiting[0] not in taken)
-        for ticket, request, _ in batch:
-            self._groups[ticket] = [None] * len(request.seeds)
-            for place, seed in enumerate(request.seeds):
+        batch = [waiting for waiting in self._waiting if waiting.kind == first.kind][:most]
+        taken = {waiting.ticket for waiting in batch}
+        self._waiting = deque(waiting for waiting in self._waiting if waiting.ticket not in taken)
+        for waiting in batch:
+            self._groups[waiting.ticket] = [None] * group_size
+            for place, seed in enumerate(waiting.request.seeds):
                 uniforms = np.random.default_rng(seed).random(sampling.max_new_tokens)
-                self._running.append(_Running(ticket, place, seed, sampling, uniforms))
+                self._running.append(_Running(waiting.ticket, place, seed, sampling, uniforms))
         model = self.supervisor.language_model
-        embeds_PLH = torch.stack([embeds_LH for _, _, embeds_LH in batch]).to(model.device, model.dtype)
-        outputs = model(
-            inputs_embeds=embeds_PLH,
-            past_key_values=DynamicCache(config=model.config),
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        self._cache = outputs.past_key_values
+        embeds_PLH = torch.stack([waiting.embeds_LH for waiting in batch]).to(model.device, model.dtype)
+        longest = embeds_PLH.shape[1] + sampling.max_new_tokens
+        self._cache = DynamicCache(config=model.config)
+        self._positions = self.supervisor.positions(first.images, longest)
+        self._read(embeds_PLH)
         self._cache.batch_repeat_interleave(group_size)
-        self._logits_BV = outputs.logits[:, -1].repeat_interleave(group_size, dim=0)
+        self._logits_BV = self._logits_BV.repeat_interleave(group_size, dim=0)
 
     def _read_tokens(self) -> None:
         """The running completions' last tokens go through the model."""
         device = self.supervisor.language_model.device
         tokens_B1 = torch.tensor([[running.token_ids[-1]] for running in self._running], device=device)
-        outputs = self.supervisor.language_model(
-            input_ids=tokens_B1, past_key_values=self._cache, use_cache=True, logits_to_keep=1
-        )
-        self._logits_BV = outputs.logits[:, -1]
+        self._read(self.supervisor.answer_embeddings(tokens_B1))
+
+    def _read(self, embeds_BSH: Tensor) -> None:
+        """The next S positions go through the model; all rows stand at the same ones."""
+        known = self._cache.get_seq_length()
+        positions = self._positions[..., None, known : known + embeds_BSH.shape[1]]
+        hidden_BSH = self.supervisor.hidden_states(embeds_BSH, positions, past_key_values=self._cache)
+        self._logits_BV = self.supervisor.logits(hidden_BSH[:, -1])
 
     def _choose(self) -> tuple[Tensor, Tensor]:
         """Every running completion's next token and the model's own log p of it."""
@@ -183,12 +208,6 @@ class TransformersEngine:
             self._logits_BV = self._logits_BV[rows]
         else:
             self._cache = DynamicCache()
-
-
-def _kind(waiting: tuple[int, PairRequest, Tensor]) -> tuple[int, int, Sampling]:
-    """What the requests of a batch have in common: prompt length, group size, sampling."""
-    _, request, embeds_LH = waiting
-    return len(embeds_LH), len(request.seeds), request.sampling
 
 
 def sample(logits_BV: Tensor, uniform_B: Tensor, temperature: float, top_p: float) -> Tensor:

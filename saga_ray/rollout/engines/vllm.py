@@ -2,7 +2,8 @@
 GPU.
 
 ``LLM.generate`` would block until all is done and could not cancel. The engine is fed by prompt embeddings,
-so only embeddings travel and the frozen language model is loaded once. What is relied on, each shown by a
+or by images' own tokens (`_vllm_images`), so only embeddings travel and the frozen language model is loaded
+once. What is relied on, each shown by a
 test: a completion has its own seed; prefixes are shared between prompts whose *embeddings* are equal and
 never otherwise (vLLM hashes them block by block), so the G completions of a prompt compute it once; an
 aborted request gives its blocks back.
@@ -17,12 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from saga_ray.config.settings import RolloutSettings
 from saga_ray.errors import UserError
 from saga_ray.models.supervisors.base import Supervisor
 from saga_ray.rollout.engine import Finished, PairRequest, Sampling
-from saga_ray.rollout.engines._prompt import checked_embeddings
+from saga_ray.rollout.engines._prompt import PromptShape, check_prompt
+from saga_ray.rollout.engines._vllm_images import ARGUMENTS, image_prompt, replace_processor
 from saga_ray.rollout.groups import Completion
 
 CPU_BLOCK = 32
@@ -37,7 +40,8 @@ def build(supervisor: Supervisor, settings: RolloutSettings, prompt_length: int)
         supervisor.folder / "language_model",
         settings,
         prompt_length=prompt_length,
-        hidden_size=supervisor.hidden_size,
+        shape=PromptShape.of(supervisor),
+        image_fields=supervisor.engine_image_fields(),
         eos_token_id=supervisor.eos_token_id,
         dtype=supervisor.language_model.dtype,
         decode=supervisor.decode,
@@ -70,7 +74,8 @@ class VllmEngine:
         settings: RolloutSettings,
         *,
         prompt_length: int,
-        hidden_size: int,
+        shape: PromptShape,
+        image_fields: dict[str, Tensor],
         eos_token_id: int,
         dtype: torch.dtype,
         decode: Callable[[Sequence[int]], str],
@@ -86,23 +91,26 @@ class VllmEngine:
                 "or set rollout.engine=transformers"
             ) from error
         self.version: str = vllm.__version__
-        self.prompt_length, self.hidden_size = prompt_length, hidden_size
+        self.prompt_length, self.shape, self.image_fields = prompt_length, shape, image_fields
         self.max_new_tokens = settings.max_new_tokens
         self.eos_token_id, self.dtype, self.decode = eos_token_id, dtype, decode
         _parameters(Sampling.of(settings), seed=0, eos_token_id=eos_token_id)  # is it offered?
         arguments = vllm.EngineArgs(
             model=str(language_model),
-            skip_tokenizer_init=True,  # prompts are embeddings, answers are decoded by the supervisor
+            # prompts are no text and answers are decoded by the supervisor; but with images vLLM insists
+            skip_tokenizer_init=not self._by_images,
             generation_config="vllm",  # not the model folder's defaults and stop tokens
             dtype=str(dtype).removeprefix("torch."),
             max_model_len=prompt_length + self.max_new_tokens,
             max_num_seqs=settings.max_parallel_sequences,
-            enable_prompt_embeds=True,
             enable_prefix_caching=True,
             distributed_executor_backend="uni",
             disable_log_stats=True,
+            **(ARGUMENTS if self._by_images else {"enable_prompt_embeds": True}),
             **_device_arguments(settings),
         )
+        if self._by_images:
+            replace_processor(language_model, shape.tokens_per_image)
         if current_platform.is_cpu():
             know_architecture(language_model)
         set_num_threads = torch.set_num_threads
@@ -113,8 +121,12 @@ class VllmEngine:
     def submit(self, ticket: int, request: PairRequest) -> None:
         from vllm.inputs import embeds_input
 
-        embeds_LH = checked_embeddings(request, self.hidden_size, self.prompt_length, self.max_new_tokens)
-        prompt = embeds_input(embeds_LH.to(self.dtype))
+        given = check_prompt(
+            request, self.shape, longest=self.prompt_length, longest_answer=self.max_new_tokens
+        ).to(self.dtype)
+        prompt: Any = embeds_input(given)
+        if self._by_images:
+            prompt = image_prompt(request.prompt.token_ids, given, self.shape, self.image_fields)
         parameters = [_parameters(request.sampling, seed, self.eos_token_id) for seed in request.seeds]
         self._groups[ticket] = (request, [None] * len(request.seeds))
         for place, of_completion in enumerate(parameters):
@@ -123,6 +135,10 @@ class VllmEngine:
     @property
     def idle(self) -> bool:
         return not self._groups
+
+    @property
+    def _by_images(self) -> bool:
+        return self.shape.image_token_id is not None
 
     def abort(self, ticket: int) -> None:
         if ticket in self._groups:
