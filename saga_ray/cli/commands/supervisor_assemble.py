@@ -1,13 +1,14 @@
-"""Make a LLaVA supervisor of a LLaVA checkpoint, or of a vision and a language model.
+"""Make a supervisor of a checkpoint of Qwen2.5-VL, Qwen3-VL or LLaVA, or of a vision and a language model.
 
 examples:
-  saga supervisor assemble --llava llava-1.5-7b-hf --vocabulary birds --output ~/saga/supervisors/llava-birds
+  saga supervisor assemble --checkpoint Qwen3-VL-8B-Instruct --vocabulary birds \\
+      --output ~/saga/supervisors/qwen-birds
   saga supervisor assemble --vision clip-vit-large-patch14 --language Phi-3.5-mini-instruct \\
       --output ~/saga/supervisors/instructcir-phi3.5
 
-The first takes a checkpoint of transformers' LlavaForConditionalGeneration apart into the folder that
-saga reads, weights unchanged. The second is InstructCIR's backbone, which is published in its two parts only:
-the projector between them is new, so train it (`saga cir train instructcir-phi3.5`) before asking anything.
+The first makes the folder that saga reads of a checkpoint as transformers stores it, weights unchanged. The
+second is InstructCIR's backbone, which is published in its two parts only: the projector between them is new,
+so train it (`saga cir train instructcir-phi3.5`) before asking anything.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ ORDER = 5
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("--llava", metavar="DIR", type=Path, help="a checkpoint of LLaVA")
+    parser.add_argument(
+        "--checkpoint", metavar="DIR", type=Path, help="a checkpoint of Qwen2.5-VL, Qwen3-VL or LLaVA"
+    )
     parser.add_argument("--vision", metavar="DIR", type=Path, help="a checkpoint of CLIP or SigLIP")
     parser.add_argument(
         "--language", metavar="DIR", type=Path, help="a checkpoint of a language model with a chat template"
@@ -34,6 +37,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="what it is asked to describe, for prompts with attributes: a vocabulary that ships, or a file",
     )
     parser.add_argument(
+        "--image-size",
+        type=int,
+        metavar="PIXELS",
+        help="side of the pictures that a Qwen-VL model reads; default: 224",
+    )
+    parser.add_argument(
         "--seed", type=int, metavar="N", help="of the new projector's weights, with --vision; default: 0"
     )
 
@@ -42,21 +51,23 @@ def run(args: argparse.Namespace) -> int:
     """Write the folder, then print it."""
     from saga_ray.errors import UserError
 
-    if args.llava is not None and (args.vision, args.language, args.seed) != (None, None, None):
-        raise UserError("--llava is a whole model: leave --vision, --language and --seed out")
-    if args.llava is None and (args.vision is None or args.language is None):
-        raise UserError("give a checkpoint with --llava, or its parts with --vision and --language")
+    if args.checkpoint is not None and (args.vision, args.language, args.seed) != (None, None, None):
+        raise UserError("--checkpoint is a whole model: leave --vision, --language and --seed out")
+    if args.checkpoint is None and (args.vision is None or args.language is None):
+        raise UserError("give a checkpoint with --checkpoint, or its parts with --vision and --language")
+    if args.checkpoint is None and args.image_size is not None:
+        raise UserError("the vision model of --vision reads pictures of one size: leave --image-size out")
     output = args.output.expanduser().absolute()
     if output.exists():
         raise UserError(f"--output {args.output} exists; name a folder that does not")
 
-    from saga_ray.models.supervisors import _llava_assemble as assemble
+    from saga_ray.models.supervisors import _assemble, _llava_assemble
 
-    if args.llava is not None:
-        assemble.of_checkpoint(args.llava.expanduser(), output, output.name, args.vocabulary)
+    if args.checkpoint is not None:
+        _assemble.of_checkpoint(args.checkpoint.expanduser(), output, args.vocabulary, args.image_size)
     else:
         vision, language = args.vision.expanduser(), args.language.expanduser()
-        assemble.of_parts(vision, language, output, output.name, args.vocabulary, args.seed or 0)
+        _llava_assemble.of_parts(vision, language, output, args.vocabulary, args.seed or 0)
         print("projector    new: train it before asking anything")
     print(f"supervisor   {output}")
     return 0

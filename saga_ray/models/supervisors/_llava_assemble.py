@@ -8,8 +8,6 @@ projector between them then starts random, from a seed, and must be trained (sta
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +15,20 @@ import torch
 from safetensors.torch import save as to_safetensors
 from torch import nn
 from transformers import (
-    AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
-    AutoTokenizer,
     LlavaForConditionalGeneration,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils.logging import disable_progress_bar
 
 from saga_ray.errors import UserError
 from saga_ray.models import towers
+from saga_ray.models.supervisors import _assemble as assemble
+from saga_ray.models.supervisors._chat import LANGUAGE_MODEL
 from saga_ray.models.supervisors._chat_prompt import ChatPrompt, end_of_answer
-from saga_ray.models.supervisors.llava import Projector, describe, widen_window
+from saga_ray.models.supervisors.llava import FAMILY, Projector, widen_window
 from saga_ray.models.towers.clip import ACTIVATIONS, DEVIATION, MEAN, Clip
-from saga_ray.prompts import vocabulary as vocabularies
 
 IMAGE_TOKEN, ACTIVATION, LAYER = "<image>", "gelu", -2
 """What LLaVA has, for parts that come without."""
@@ -40,17 +36,11 @@ KINDS = {"clip_vision_model": "clip", "siglip_vision_model": "siglip"}
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
 
-def of_checkpoint(checkpoint: Path, output: Path, name: str, vocabulary: str | None) -> None:
-    """Split a checkpoint of LlavaForConditionalGeneration. Raises UserError where it is none, or has parts
-    that the family does not know; nothing is left behind then.
+def of_checkpoint(checkpoint: Path, output: Path, vocabulary: str | None) -> None:
+    """Split a checkpoint of LlavaForConditionalGeneration. Raises UserError where it has parts that the
+    family does not know; nothing is left behind then.
     """
-    _prepare(vocabulary)
-    config = _config(checkpoint)
-    if config.model_type != "llava":
-        raise UserError(
-            f"{checkpoint} holds a checkpoint of type {config.model_type!r}, not llava: give a language and "
-            "a vision model with --language and --vision, or a checkpoint of LlavaForConditionalGeneration."
-        )
+    config = assemble.config_of(checkpoint)
     layer = config.vision_feature_layer
     if not isinstance(layer, int):
         raise UserError(f"{checkpoint} joins the tokens of layers {layer}; only one layer's can be read.")
@@ -62,7 +52,7 @@ def of_checkpoint(checkpoint: Path, output: Path, name: str, vocabulary: str | N
             f"{config.vision_feature_select_strategy!r}, and patch tokens alone are read: with a {kind} "
             f"tower it must be {needed!r}."
         )
-    tokenizer = _tokenizer(checkpoint)
+    tokenizer = assemble.tokenizer_of(checkpoint)
     image_token: Any = tokenizer.convert_ids_to_tokens(config.image_token_id)
     ChatPrompt(tokenizer, image_token, checkpoint)  # can it be asked?
     _check_processor(checkpoint, config.vision_config, kind)
@@ -85,7 +75,7 @@ def of_checkpoint(checkpoint: Path, output: Path, name: str, vocabulary: str | N
     language_model.generation_config = whole.generation_config
     tower = _tower(model.vision_tower, kind, layers)
     description = {
-        "name": name,
+        "name": output.name,
         "image_token": image_token,
         "end": end_of_answer(tokenizer),
         "activation": config.projector_hidden_act,
@@ -94,21 +84,18 @@ def of_checkpoint(checkpoint: Path, output: Path, name: str, vocabulary: str | N
     _write(output, description, tower, model.vision_tower.dtype, projector, language_model, tokenizer)
 
 
-def of_parts(
-    vision: Path, language: Path, output: Path, name: str, vocabulary: str | None, seed: int
-) -> None:
+def of_parts(vision: Path, language: Path, output: Path, vocabulary: str | None, seed: int) -> None:
     """Put a vision and a language model together, with a projector that has learned nothing. Raises
     UserError where one is of no known kind; nothing is left behind then.
     """
-    _prepare(vocabulary)
-    config = _config(vision)
+    config = assemble.config_of(vision)
     vision_config = getattr(config, "vision_config", config)  # of the towers' models, with text or without
     kind = _kind(vision_config, vision)
     _check_processor(vision, vision_config, kind)
-    tokenizer = _tokenizer(language)
+    tokenizer = assemble.tokenizer_of(language)
     tokenizer.add_tokens([IMAGE_TOKEN], special_tokens=True)
     ChatPrompt(tokenizer, IMAGE_TOKEN, language)  # can it be asked?
-    widen_window(_config(language).get_text_config(), language)
+    widen_window(assemble.config_of(language).get_text_config(), language)
     seeing: Any = AutoModel.from_pretrained(vision, dtype="auto")
     seeing = getattr(seeing, "vision_model", seeing)
     try:
@@ -121,7 +108,7 @@ def of_parts(
             vision_config.hidden_size, language_model.config.get_text_config().hidden_size, ACTIVATION
         )
     description = {
-        "name": name,
+        "name": output.name,
         "image_token": IMAGE_TOKEN,
         "end": end_of_answer(tokenizer),
         "activation": ACTIVATION,
@@ -129,21 +116,6 @@ def of_parts(
     }
     tower = _tower(seeing, kind, _layers(vision_config, LAYER))
     _write(output, description, tower, seeing.dtype, projector, language_model, tokenizer)
-
-
-def _prepare(vocabulary: str | None) -> None:
-    disable_progress_bar()  # type: ignore[no-untyped-call]
-    if vocabulary is not None:
-        vocabularies.load(vocabulary)  # is there one?
-
-
-def _config(folder: Path) -> Any:
-    if not (folder / "config.json").is_file():
-        raise UserError(f"There is no checkpoint in {folder}: config.json is missing.")
-    try:
-        return AutoConfig.from_pretrained(folder)
-    except (ValueError, OSError) as error:
-        raise UserError(f"{folder / 'config.json'} names no model that transformers knows.") from error
 
 
 def _kind(config: Any, where: Path) -> str:
@@ -179,17 +151,6 @@ def _check_processor(folder: Path, config: Any, kind: str) -> None:
                 f"{folder / file} cuts pictures to {height} pixels, and the vision model reads "
                 f"{config.image_size}."
             )
-
-
-def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
-    except (ValueError, OSError) as error:
-        raise UserError(f"There is no tokenizer in {folder} that transformers can read.") from error
-    old = folder / "chat_template.json"  # where processors used to keep it
-    if tokenizer.chat_template is None and old.is_file():
-        tokenizer.chat_template = json.loads(old.read_text(encoding="utf-8"))["chat_template"]
-    return tokenizer
 
 
 def _layers(config: Any, layer: int) -> int:
@@ -231,18 +192,9 @@ def _write(
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
     widen_window(language_model.config, output)
-    named = description["vocabulary"]
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as made:
-        folder = Path(made) / "supervisor"
-        folder.mkdir()
+    with assemble.new_folder(output, {"family": FAMILY, **description}) as folder:
         towers.save(tower, folder / "tower", tower_dtype)
         weights = {key: value.detach().contiguous() for key, value in projector.state_dict().items()}
         (folder / "projector.safetensors").write_bytes(to_safetensors(weights))
-        language_model.save_pretrained(folder / "language_model")
-        tokenizer.save_pretrained(folder / "language_model")
-        if named is not None and named.endswith(".toml"):
-            shutil.copy(named, folder)
-            description = description | {"vocabulary": Path(named).name}
-        describe(folder, description)
-        folder.rename(output)
+        language_model.save_pretrained(folder / LANGUAGE_MODEL)
+        tokenizer.save_pretrained(folder / LANGUAGE_MODEL)

@@ -15,8 +15,7 @@ language model:
 **The seam** is the tower's patch tokens (`vision_feature_layer`, by default those of the layer before last,
 class token dropped); the projector belongs to the frozen language side. Its arithmetic is float32.
 
-Prompt: the chat template's, with both pictures before the instruction of `saga_ray.prompts.template`.
-Without a vocabulary only the generic style can be asked. As embedder of composed retrieval the projector
+Prompt and answer: `_chat`. As embedder of composed retrieval the projector
 trains beside the adapters (InstructCIR does not say; a freshly assembled one must), the words do not.
 
 Legend: P pairs, G completions, B pictures, N patch tokens of an image, D token width, H width of the language
@@ -27,7 +26,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -46,11 +45,9 @@ from transformers.utils.logging import disable_progress_bar
 
 from saga_ray.errors import UserError
 from saga_ray.models import towers
-from saga_ray.models.supervisors._chat_prompt import ChatPrompt
-from saga_ray.models.supervisors._written import WrittenAnswers
-from saga_ray.models.supervisors.base import EnginePrompt, Supervisor
+from saga_ray.models.supervisors._chat import LANGUAGE_MODEL, ChatSupervisor, describe
+from saga_ray.models.supervisors.base import EnginePrompt
 from saga_ray.prompts import vocabulary as vocabularies
-from saga_ray.prompts.template import instruction
 from saga_ray.prompts.vocabulary import Vocabulary
 
 FAMILY = "llava"
@@ -78,7 +75,7 @@ class Projector(nn.Module):
         return e_BNH
 
 
-class Llava(Supervisor):
+class Llava(ChatSupervisor):
     """A LLaVA supervisor; `load` reads it from its folder."""
 
     family = FAMILY
@@ -93,74 +90,20 @@ class Llava(Supervisor):
         projector: Projector,
         tokens_per_image: int,
     ) -> None:
-        super().__init__()
-        self.folder = folder
-        self.name = str(description["name"])
+        name, image_token = str(description["name"]), str(description["image_token"])
+        super().__init__(folder, name, vocabulary, tokenizer, image_token, language_model)
         self.description = description
-        self.vocabulary = vocabulary
-        # The generic style asks of nothing but differences and the verdict.
-        self.words = vocabulary or vocabularies.plain(self.name, ["look"])
-        self.verdict_key = self.words.verdict_key
-        self.tokenizer = tokenizer
-        self.language_model = language_model
         self.projector = projector
         self.tokens_per_image = tokens_per_image
         self.token_width = projector.linear_1.in_features
-        self.chat = ChatPrompt(tokenizer, str(description["image_token"]), folder / "language_model")
         self.eos_token_id = int(tokenizer.get_vocab()[str(description["end"])])
-        self.answers = WrittenAnswers(tokenizer, self.words)
-        self._layouts: dict[str, tuple[list[int], list[int], list[int]]] = {}
-
-    # The prompt
-
-    def prompt_embeddings(self, x_a_PND: Tensor, x_b_PND: Tensor, style: str) -> Tensor:
-        """e_PLH of the chat template with X_a, X_b and the instruction, differentiable in both images."""
-        before, between, after = (
-            self._words(ids).expand(len(x_a_PND), -1, -1) for ids in self._layout(style)
-        )
-        a_PNH, b_PNH = (self.projector(x_PND).to(before.dtype) for x_PND in (x_a_PND, x_b_PND))
-        return torch.cat([before, a_PNH, between, b_PNH, after], dim=1)
 
     @torch.no_grad()
     def engine_prompts(self, x_a_PND: Tensor, x_b_PND: Tensor, style: str) -> list[EnginePrompt]:
-        """The same prompts, embedded, for engines fed by prompt embeddings."""
+        """The prompts, embedded, for engines fed by prompt embeddings."""
         embeds_PLH = self.prompt_embeddings(x_a_PND, x_b_PND, style).detach().cpu()
-        before, between, after = self._layout(style)
-        image = [self.chat.image_token_id] * self.tokens_per_image
-        ids = [*before, *image, *between, *image, *after]
+        ids = self.prompt_ids(style)
         return [EnginePrompt(list(ids), embeds_LH.clone(), None) for embeds_LH in embeds_PLH]
-
-    def image_spans(self, style: str) -> tuple[slice, slice]:
-        """Positions of both images' tokens in the prompt."""
-        before, between, _ = self._layout(style)
-        a = len(before)
-        b = a + self.tokens_per_image + len(between)
-        return slice(a, a + self.tokens_per_image), slice(b, b + self.tokens_per_image)
-
-    def _layout(self, style: str) -> tuple[list[int], list[int], list[int]]:
-        """Token ids before, between and after the two images."""
-        if style == "attributes" and self.vocabulary is None:
-            raise UserError(
-                f"Supervisor {self.name} has no list of attributes to describe: name a vocabulary in "
-                f"{self.folder / 'supervisor.json'}, or set supervisor.prompt=generic."
-            )
-        if style not in self._layouts:
-            text = instruction(self.words, "attributes" if style == "attributes" else "generic")
-            before, between, after = self.chat.around(text, images=2)
-            self._layouts[style] = before, between, after
-        return self._layouts[style]
-
-    def _words(self, ids: Sequence[int]) -> Tensor:
-        return self.answer_embeddings(
-            torch.tensor([ids], dtype=torch.long, device=self.language_model.device)
-        )
-
-    # As embedder of composed retrieval
-
-    def embedding_layout(self, text: str, *, image: bool) -> tuple[list[int], list[int]]:
-        """The chat template with the image and the text, cut at the image."""
-        pieces = self.chat.around(text, images=int(image))
-        return (pieces[0], pieces[1]) if image else ([], pieces[0])
 
     def image_embeddings(self, x_BND: Tensor) -> Tensor:
         """See `Supervisor`."""
@@ -171,50 +114,20 @@ class Llava(Supervisor):
         """The projector's."""
         yield from self.projector.parameters()
 
-    # The answer
-
-    def answer_tokens(self, style: str) -> int:
-        """See `Supervisor`."""
-        self._layout(style)  # can it be asked?
-        return self.answers.fewest_tokens(style)
-
-    @property
-    def verdict_token_ids(self) -> tuple[int, int]:
-        """See `Supervisor`."""
-        return self.answers.verdicts
-
-    def description_masks(self, tokens_GT: Tensor, mask_GT: Tensor) -> tuple[Tensor, Tensor]:
-        """See `WrittenAnswers`."""
-        return self.answers.description_masks(tokens_GT, mask_GT)
-
-    def verdict_positions(self, tokens_GT: Tensor, mask_GT: Tensor) -> Tensor:
-        """See `WrittenAnswers`."""
-        return self.answers.verdict_positions(tokens_GT, mask_GT)
-
-    def decode(self, token_ids: Sequence[int]) -> str:
-        """The answer as text."""
-        return self.answers.decode(token_ids)
-
     # Folders
 
     def save(self, folder: Path, tower: Path) -> None:
         """Write everything that `load` needs into an existing folder, the language model in its present
         precision."""
-        self.language_model.save_pretrained(folder / "language_model")
-        self.tokenizer.save_pretrained(folder / "language_model")
+        self.language_model.save_pretrained(folder / LANGUAGE_MODEL)
+        self.tokenizer.save_pretrained(folder / LANGUAGE_MODEL)
         weights = {name: value.detach().contiguous() for name, value in self.projector.state_dict().items()}
         (folder / "projector.safetensors").write_bytes(to_safetensors(weights))
         shutil.copytree(tower, folder / "tower")
         named = self.description["vocabulary"]
         if named and named.endswith(".toml"):
             shutil.copy(self.folder / named, folder / named)
-        describe(folder, self.description)
-
-
-def describe(folder: Path, description: dict[str, str | None]) -> None:
-    """Write `supervisor.json`, of `FIELDS`."""
-    text = json.dumps({"family": FAMILY, **description}, indent=1, ensure_ascii=False) + "\n"
-    (folder / "supervisor.json").write_text(text, encoding="utf-8")
+        describe(folder, {"family": FAMILY, **self.description})
 
 
 def load(folder: Path, precision: str) -> Llava:
@@ -227,7 +140,7 @@ def load(folder: Path, precision: str) -> Llava:
     if missing:
         hint = (
             "it holds a checkpoint as transformers stores it: make a supervisor of it with "
-            "`saga supervisor assemble --llava`"
+            "`saga supervisor assemble --checkpoint`"
             if (folder / "config.json").is_file()
             else "make it again with `saga supervisor assemble`"
         )
@@ -239,9 +152,9 @@ def load(folder: Path, precision: str) -> Llava:
     description = {field: described[field] for field in FIELDS}
     disable_progress_bar()  # type: ignore[no-untyped-call]
     language_model = AutoModelForCausalLM.from_pretrained(
-        folder / "language_model", dtype=getattr(torch, precision)
+        folder / LANGUAGE_MODEL, dtype=getattr(torch, precision)
     )
-    widen_window(language_model.config, folder / "language_model")
+    widen_window(language_model.config, folder / LANGUAGE_MODEL)
     weights = {name: value.float() for name, value in load_file(folder / "projector.safetensors").items()}
     hidden_size, token_width = weights["linear_1.weight"].shape
     projector = Projector(
@@ -261,7 +174,7 @@ def load(folder: Path, precision: str) -> Llava:
         folder,
         description,
         vocabularies.load(named, folder) if named else None,
-        AutoTokenizer.from_pretrained(folder / "language_model"),
+        AutoTokenizer.from_pretrained(folder / LANGUAGE_MODEL),
         language_model,
         projector,
         tower.tokens_per_image,

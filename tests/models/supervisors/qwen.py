@@ -7,6 +7,7 @@ Qwen3-VL's table of positions.
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from transformers import (
 )
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+from saga_ray.models.supervisors import _assemble as assemble
 from saga_ray.prompts import vocabulary
 from saga_ray.prompts.template import STYLES, instruction
 
@@ -75,21 +77,21 @@ def answer(petals: tuple[str, str], leaf: tuple[str, str], verdict: str) -> str:
 
 def write_supervisor(family: str, folder: Path) -> Any:
     """The folder of a supervisor, and the whole model that stands in it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "flowers.toml").write_text(VOCABULARY)
-    tokenizer = _tokenizer(folder / "flowers.toml")
+    with tempfile.TemporaryDirectory() as made:
+        checkpoint, words = Path(made, "checkpoint"), Path(made, "flowers.toml")
+        model = write_checkpoint(family, checkpoint)
+        words.write_text(VOCABULARY)
+        assemble.of_checkpoint(checkpoint, folder, str(words), PIXELS[family])
+    return model
+
+
+def write_checkpoint(family: str, folder: Path) -> Any:
+    """A checkpoint as it is released, and the whole model that is stored in it."""
+    tokenizer = _tokenizer()
     model = _model(family, tokenizer)
-    checkpoint = folder / "language_model"
-    model.save_pretrained(checkpoint)
-    tokenizer.save_pretrained(checkpoint)
-    processor(family).save_pretrained(checkpoint)
-    description = {
-        "family": family,
-        "name": "tiny",
-        "vocabulary": "flowers.toml",
-        "image_size": PIXELS[family],
-    }
-    (folder / "supervisor.json").write_text(json.dumps(description))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    processor(family).save_pretrained(folder)
     return model
 
 
@@ -112,9 +114,9 @@ def pictures(family: str, count: int, seed: int = 0) -> Tensor:
     return torch.randint(0, 256, (count, size, size, 3), dtype=torch.uint8, generator=generator)
 
 
-def _tokenizer(words: Path) -> PreTrainedTokenizerFast:
+def _tokenizer() -> PreTrainedTokenizerFast:
     """Byte-level BPE like the released one, learned from the prompts and an answer."""
-    known = vocabulary.load(words)
+    known = vocabulary.load("birds")
     texts = [instruction(known, style) for style in STYLES]
     texts += [answer(("five", "six"), ("oval", "round"), verdict) for verdict in ("yes", "no")]
     bpe = Tokenizer(models.BPE())

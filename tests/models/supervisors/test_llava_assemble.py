@@ -23,6 +23,7 @@ from saga_ray.composed.embedder import Embedder
 from saga_ray.errors import UserError
 from saga_ray.models import supervisors
 from saga_ray.models.supervisors import _llava_assemble as assemble
+from saga_ray.models.supervisors._assemble import of_checkpoint
 from saga_ray.models.supervisors.llava import Llava, load
 from tests.models.supervisors.tiny_llava import (
     PARTS_TEMPLATE,
@@ -93,7 +94,7 @@ def test_two_parts_become_a_supervisor(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_a_checkpoint_is_split_unchanged(tmp_path: Path) -> None:
     whole = checkpoint(tmp_path / "llava")
-    arguments = ["--llava", str(tmp_path / "llava"), "--vocabulary", "birds"]
+    arguments = ["--checkpoint", str(tmp_path / "llava"), "--vocabulary", "birds"]
     assert main(["supervisor", "assemble", *arguments, "--output", str(tmp_path / "made")]) == 0
     made = load(tmp_path / "made", "float32")
     assert made.verdict_key == "same_species" and made.answer_tokens("attributes") > 100
@@ -117,7 +118,7 @@ def test_tied_words_and_half_precision_survive(tmp_path: Path) -> None:
     config.text_config.tie_word_embeddings = config.tie_word_embeddings = True
     tied = LlavaForConditionalGeneration(config).to(torch.float16).eval()
     tied.save_pretrained(tmp_path / "whole")
-    assemble.of_checkpoint(tmp_path / "whole", tmp_path / "made", "tied", None)
+    assemble.of_checkpoint(tmp_path / "whole", tmp_path / "made", None)
     made = load(tmp_path / "made", "float32")
     head = made.language_model.get_output_embeddings().weight
     assert torch.equal(head, made.language_model.get_input_embeddings().weight)
@@ -134,7 +135,7 @@ def test_a_vocabulary_of_ones_own_travels(tmp_path: Path) -> None:
     shipped = Path(supervisors.__file__).parents[2] / "prompts/vocabularies/cars.toml"
     own = tmp_path / "mine.toml"
     own.write_text(shipped.read_text())
-    assemble.of_checkpoint(tmp_path / "llava", tmp_path / "made", "x", str(own))
+    assemble.of_checkpoint(tmp_path / "llava", tmp_path / "made", str(own))
     own.unlink()
     made = load(tmp_path / "made", "float32")
     assert made.verdict_key == "same_model" and description(tmp_path / "made")["vocabulary"] == "mine.toml"
@@ -152,7 +153,7 @@ def _new(folder: Path) -> Path:
     [
         ({"vision_feature_layer": [-2, -1]}, "only one layer's"),
         ({"vision_feature_select_strategy": "full"}, "must be 'default'"),
-        ({"model_type": "vipllava"}, "type 'vipllava', not llava"),
+        ({"model_type": "vipllava"}, "of type 'vipllava'; known are llava"),
         ({"model_type": "unheard"}, "names no model"),
         ({"vision_feature_layer": 9}, "has 3 layers"),
     ],
@@ -162,7 +163,7 @@ def test_another_kind_of_checkpoint_is_refused(changes: dict[str, Any], said: st
     config = tmp_path / "llava" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | changes))
     with pytest.raises(UserError, match=said):
-        assemble.of_checkpoint(tmp_path / "llava", tmp_path / "made", "x", None)
+        of_checkpoint(tmp_path / "llava", tmp_path / "made", None, None)
     assert [path.name for path in tmp_path.iterdir()] == ["llava"]
 
 
@@ -170,7 +171,7 @@ def test_parts_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     def refused(said: str, vision: str, language: str) -> None:
         before = sorted(path.name for path in tmp_path.iterdir())
         with pytest.raises(UserError, match=said):
-            assemble.of_parts(tmp_path / vision, tmp_path / language, tmp_path / "made", "x", None, 0)
+            assemble.of_parts(tmp_path / vision, tmp_path / language, tmp_path / "made", None, 0)
         assert sorted(path.name for path in tmp_path.iterdir()) == before
 
     vision_model(tmp_path / "clip")
@@ -195,24 +196,24 @@ def test_what_replay_cannot_compute_is_refused(tmp_path: Path) -> None:
     config.sliding_window = 100
     config.save_pretrained(tmp_path / "phi")
     with pytest.raises(UserError, match="attends to the last 100 of its 2,048 positions"):
-        assemble.of_parts(tmp_path / "clip", tmp_path / "phi", tmp_path / "made", "x", None, 0)
+        assemble.of_parts(tmp_path / "clip", tmp_path / "phi", tmp_path / "made", None, 0)
 
 
 def test_a_bare_checkpoint_is_no_supervisor(tmp_path: Path) -> None:
     checkpoint(tmp_path)
     (tmp_path / "supervisor.json").write_text('{"family": "llava", "name": "x"}')
-    with pytest.raises(UserError, match="make a supervisor of it with `saga supervisor assemble --llava`"):
+    with pytest.raises(UserError, match="a supervisor of it with `saga supervisor assemble --checkpoint`"):
         supervisors.load(tmp_path)
 
 
 def test_arguments_that_contradict_each_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, said in (
-        (["--llava", "a", "--vision", "b"], "leave --vision"),
-        (["--vision", "b"], "give a checkpoint with --llava, or its parts"),
+        (["--checkpoint", "a", "--vision", "b"], "leave --vision"),
+        (["--vision", "b"], "give a checkpoint with --checkpoint, or its parts"),
     ):
         assert main(["supervisor", "assemble", *arguments, "--output", str(tmp_path / "x")]) == 2
         assert said in capsys.readouterr().err
-    assert main(["supervisor", "assemble", "--llava", "a", "--output", str(tmp_path)]) == 2
+    assert main(["supervisor", "assemble", "--checkpoint", "a", "--output", str(tmp_path)]) == 2
     assert "exists; name a folder" in capsys.readouterr().err
 
 

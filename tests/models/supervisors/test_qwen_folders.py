@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText
 
+from saga_ray.cli.command_line import main
 from saga_ray.composed.embedder import Embedder
 from saga_ray.config.settings import EncoderSettings
 from saga_ray.errors import UserError
@@ -22,7 +23,7 @@ from tests.models.supervisors import qwen
 
 @pytest.fixture(scope="module", params=["qwen2_5_vl", "qwen3_vl"])
 def stored(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    folder: Path = tmp_path_factory.mktemp(request.param)
+    folder: Path = tmp_path_factory.mktemp(request.param) / "tiny"
     qwen.write_supervisor(request.param, folder)
     return folder, request.param
 
@@ -108,7 +109,8 @@ def test_what_is_no_such_checkpoint_is_said_in_one_sentence(stored: tuple[Path, 
     refused(f"a model of the type '{family}'", family=other)
     refused("set a multiple of it, for example", image_size=qwen.PIXELS[family] + 2)
     refused("There is no vocabulary 'brids'.*did you mean 'birds'", vocabulary="brids")
-    refused("lacks 'vocabulary'", vocabulary=None)
+    del described["vocabulary"]
+    refused("lacks 'vocabulary'")
     (copy / "language_model" / "preprocessor_config.json").unlink()
     refused("language_model/preprocessor_config.json is missing")
 
@@ -117,3 +119,45 @@ def test_a_text_with_the_mark_for_images_is_refused(stored: tuple[Path, str]) ->
     supervisor = supervisors.load(stored[0])
     with pytest.raises(UserError, match=r"holds <\|image_pad\|>, which stands for a picture"):
         supervisor.embedding_layout("put <|image_pad|> there", image=True)
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
+def test_a_checkpoint_becomes_a_supervisor_without_a_vocabulary(
+    family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = qwen.write_checkpoint(family, tmp_path / "released")
+    (tmp_path / "released" / "README.md").write_text("of no use")
+    output = tmp_path / "made" / "tiny"
+    asked = ["supervisor", "assemble", "--checkpoint", str(tmp_path / "released"), "--output", str(output)]
+    assert main(asked) == 0
+    assert capsys.readouterr().out == f"supervisor   {output}\n"
+    made = supervisors.load(output)
+    assert (made.family, made.name, made.build_tower().image_size) == (family, "tiny", 224)
+    stored = dict(made.language_model.named_parameters())
+    assert all(torch.equal(stored[name], value) for name, value in whole.named_parameters() if name in stored)
+    assert not (output / "language_model" / "README.md").exists()
+    assert made.answer_tokens("generic") > 5
+    with pytest.raises(UserError, match="has no list of attributes"):
+        made.answer_tokens("attributes")
+
+
+def test_a_checkpoint_that_cannot_be_taken_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    released, output = tmp_path / "released", tmp_path / "made"
+    qwen.write_checkpoint("qwen3_vl", released)
+
+    def refused(sentence: str, *more: str) -> None:
+        asked = ["supervisor", "assemble", "--checkpoint", str(released), "--output", str(output), *more]
+        assert main(asked) == 2
+        assert sentence in capsys.readouterr().err
+        assert sorted(tmp_path.iterdir()) == [released]
+
+    refused("reads squares of 32 pixels; give a multiple of that, such as 96", "--image-size", "100")
+    refused("There is no vocabulary 'brids'", "--vocabulary", "brids")
+    (released / "model.safetensors").rename(released / "model.bin")
+    refused("its weights as safetensors must be there")
+    (released / "chat_template.jinja").unlink()
+    refused("has no chat template")
+    AutoConfig.for_model("blip-2").save_pretrained(released)
+    refused("holds a checkpoint of type 'blip-2'; known are llava, qwen2_5_vl, qwen3_vl, or give a language")

@@ -43,7 +43,7 @@ class Case:
         """What the whole model is given for one pair and one answer: pictures 2 x pair and the next."""
         each = len(self.patches_RV) // 4
         patches = self.patches_RV[2 * pair * each : (2 * pair + 2) * each]
-        return self.whole_inputs([*self.supervisor._prompts["attributes"], *answer_T.tolist()], patches)
+        return self.whole_inputs([*self.supervisor.prompt_ids("attributes"), *answer_T.tolist()], patches)
 
     def whole_inputs(self, ids: list[int], patches_RV: Tensor) -> dict[str, Tensor]:
         tokens = torch.tensor([ids])
@@ -138,7 +138,7 @@ def test_probabilities_pixel_gradients_and_attention_are_the_whole_model_s(
     case.whole.set_attn_implementation("eager")
     expected_logp = torch.zeros(case.tokens_PGT.shape)
     attention: dict[tuple[int, int], Tensor] = {}
-    length = len(case.supervisor._prompts["attributes"])
+    length = len(case.supervisor.prompt_ids("attributes"))
     for p, g in [(p, g) for p in range(2) for g in range(3)]:
         answer_T = case.tokens_PGT[p, g][case.mask_PGT[p, g]]
         output = case.whole(**case.inputs(p, answer_T), output_attentions=True)

@@ -167,7 +167,7 @@ def checkpoint(folder: Path, language: str = "llama", vision: str = "clip", **ch
 def pair(folder: Path, language: str = "llama", vision: str = "clip", **changes: Any) -> Pair:
     """Both, of one checkpoint in `folder`."""
     model = checkpoint(folder / "checkpoint", language, vision, **changes)
-    assemble.of_checkpoint(folder / "checkpoint", folder / "supervisor", "tiny-llava", "birds")
+    assemble.of_checkpoint(folder / "checkpoint", folder / "supervisor", "birds")
     supervisor = load(folder / "supervisor", "float32").double()
     exact_norms(model)
     exact_norms(supervisor)
