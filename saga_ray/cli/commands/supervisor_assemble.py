@@ -4,7 +4,7 @@ examples:
   saga supervisor assemble --checkpoint Qwen3-VL-8B-Instruct --vocabulary birds \\
       --output ~/saga/supervisors/qwen-birds
   saga supervisor assemble --vision clip-vit-large-patch14 --language Phi-3.5-mini-instruct \\
-      --output ~/saga/supervisors/instructcir-phi3.5
+      --output supervisors/clip-l14-phi3.5
 
 The first makes the folder that saga reads of a checkpoint as transformers stores it, weights unchanged. The
 second is InstructCIR's backbone, which is published in its two parts only: the projector between them is new,
