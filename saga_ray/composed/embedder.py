@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import load_file
@@ -208,16 +208,23 @@ class Embedder(nn.Module):
         self.supervisor.save(model, self.supervisor.folder / "tower")
         if self.head is not None:
             (folder / HEAD).write_bytes(to_safetensors(dict(self.head.state_dict())))
-        config = {"width": None if self.head is None else self.width, "size": self.size, "end": self.end}
+        config = {
+            "width": None if self.head is None else self.width,
+            "size": self.size,
+            "end": self.end,
+            "precision": str(self.supervisor.language_model.dtype).removeprefix("torch."),
+        }
         (folder / CONFIG).write_text(json.dumps(config) + "\n", encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: Path, precision: Literal["float32", "bfloat16"] = "float32") -> Embedder:
-        """An embedder that `save` has written. Raises UserError where there is none."""
+    def load(cls, folder: Path) -> Embedder:
+        """An embedder that `save` has written, in the precision it had then. Raises UserError where there is
+        none."""
         if not (folder / CONFIG).is_file():
             raise UserError(f"{folder} holds no embedder of composed retrieval: {CONFIG} is missing")
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        embedder = cls(supervisors.load(folder / MODEL, precision), width=config["width"], end=config["end"])
+        supervisor = supervisors.load(folder / MODEL, config["precision"])
+        embedder = cls(supervisor, width=config["width"], end=config["end"])
         if embedder.head is not None:
             embedder.head.load_state_dict(load_file(folder / HEAD))
         embedder.size = config["size"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 from saga_ray.composed.embedder import CONFIG, HEAD, MODEL
@@ -23,6 +24,11 @@ def find_embedder(name: str) -> Path:
         f"{folder} holds no embedder of composed retrieval: it is neither one nor the folder of a "
         "`saga cir train` whose first stage has ended"
     )
+
+
+def embedding_size(folder: Path) -> int:
+    """How many numbers an embedding has of the embedder in a folder."""
+    return int(json.loads((folder / CONFIG).read_text(encoding="utf-8"))["size"])
 
 
 def embedder_hash(folder: Path) -> str:

@@ -23,9 +23,9 @@ from mlflow.exceptions import MlflowException
 
 from saga_ray.config.job import Job
 from saga_ray.errors import Stopped, UserError
+from saga_ray.tracking import pyfunc
 from saga_ray.tracking.address import hide_password, without_password
 from saga_ray.tracking.parameters import parameters
-from saga_ray.tracking.pyfunc import described
 
 logger = logging.getLogger(__name__)
 for noisy in ("mlflow", "alembic"):
@@ -124,16 +124,26 @@ class ArmRun(_Run):
     ) -> None:
         self._close(error)
 
-    def log_model(self, folder: Path, *, image_size: int, embedding_size: int) -> str:
+    def log_encoder(self, folder: Path, *, image_size: int, embedding_size: int) -> str:
         """Log an encoder's folder (configuration, safetensors) as a model with signature; returns its URI.
 
         ``mlflow.pyfunc.load_model(uri).predict(images)`` takes uint8 pictures (B, image_size, image_size, 3)
         and gives float32 embeddings (B, embedding_size).
         """
+        return self._log_model("encoder", pyfunc.encoder(folder, image_size, embedding_size))
+
+    def log_embedder(self, folder: Path, *, embedding_size: int) -> str:
+        """Log the folder of an embedder of composed retrieval; returns its URI.
+
+        ``mlflow.pyfunc.load_model(uri).predict(table)`` takes a pandas table with the columns ``image``
+        (bytes) and ``text``, one of them or both, and gives float32 embeddings (B, embedding_size).
+        """
+        return self._log_model("embedder", pyfunc.embedder(folder, embedding_size))
+
+    def _log_model(self, name: str, described: dict[str, Any]) -> str:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # asks for an example; the signature is exact
-            logged = mlflow.pyfunc.log_model(name="encoder", **described(folder, image_size, embedding_size))
-        return str(logged.model_uri)
+            return str(mlflow.pyfunc.log_model(name=name, **described).model_uri)
 
 
 class Tracker(_Run):

@@ -1,4 +1,4 @@
-"""An encoder's folder as an MLflow model: how MLflow is told of it; a folder of its own without a store."""
+"""A model's folder as an MLflow model: how MLflow is told of it; a folder of its own without a store."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from typing import Any
 import mlflow
 import numpy as np
 from mlflow.models import ModelSignature
-from mlflow.types import Schema, TensorSpec
+from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from numpy.typing import NDArray
 
 MODEL_PACKAGES = ("saga-ray", "torch", "numpy", "pillow", "safetensors")
 
 
-def described(folder: Path, image_size: int, embedding_size: int) -> dict[str, Any]:
-    """What `mlflow.pyfunc.log_model` and `save_model` are given: the loader, the folder, the signature."""
+def encoder(folder: Path, image_size: int, embedding_size: int) -> dict[str, Any]:
+    """What `mlflow.pyfunc.log_model` and `save_model` are given of an encoder: the loader, the folder, the
+    signature."""
     pictures = TensorSpec(np.dtype(np.uint8), (-1, image_size, image_size, 3))
     embeddings = TensorSpec(np.dtype(np.float32), (-1, embedding_size))
     return {
@@ -29,11 +30,24 @@ def described(folder: Path, image_size: int, embedding_size: int) -> dict[str, A
     }
 
 
+def embedder(folder: Path, embedding_size: int) -> dict[str, Any]:
+    """The same of an embedder of composed retrieval, which is called with a table."""
+    kinds = {"image": DataType.binary, "text": DataType.string}
+    columns: list[Any] = [ColSpec(kind, name, required=False) for name, kind in kinds.items()]
+    embeddings = TensorSpec(np.dtype(np.float32), (-1, embedding_size))
+    return {
+        "loader_module": "saga_ray.composed.served_embedder",
+        "data_path": str(folder),
+        "signature": ModelSignature(Schema(columns), Schema([embeddings])),
+        "pip_requirements": model_requirements("transformers"),
+    }
+
+
 def save(folder: Path, output: Path, *, image_size: int, embedding_size: int) -> None:
     """Write an encoder's folder as an MLflow model into a folder that is empty or not there."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # asks for an example; the signature is exact
-        mlflow.pyfunc.save_model(path=str(output), **described(folder, image_size, embedding_size))
+        mlflow.pyfunc.save_model(path=str(output), **encoder(folder, image_size, embedding_size))
 
 
 def load(folder: Path) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
@@ -44,7 +58,11 @@ def load(folder: Path) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
     return predict
 
 
-def model_requirements() -> list[str]:
-    """Packages that a logged encoder needs, at the versions installed here (less a build's suffix: +cpu)."""
+def model_requirements(*more: str) -> list[str]:
+    """Packages that a logged model needs, at the versions installed here (less a build's suffix: +cpu)."""
     installed = {found.name.lower() for found in metadata.distributions() if found.name}
-    return [f"{name}=={metadata.version(name).split('+')[0]}" for name in MODEL_PACKAGES if name in installed]
+    return [
+        f"{name}=={metadata.version(name).split('+')[0]}"
+        for name in (*MODEL_PACKAGES, *more)
+        if name in installed
+    ]

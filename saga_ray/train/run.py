@@ -187,7 +187,7 @@ class ArmTrainer:
             )
             self.folder.finish(arm.name, model, outcome)
             np.save(self.folder.embeddings(arm.name), z_ME.astype(np.float16))
-            log.log_model(
+            log.log_encoder(
                 self.folder.model(arm.name),
                 image_size=settings.data.image_size,
                 embedding_size=encoder.pooler.embedding_size,

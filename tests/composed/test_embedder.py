@@ -131,6 +131,13 @@ def test_a_saved_embedder_embeds_alike(x_BND: Tensor, tmp_path: Path) -> None:
     assert torch.allclose(again_BE.norm(dim=-1), torch.ones(3))
 
 
+def test_an_embedder_is_read_in_the_precision_in_which_it_was_trained(tmp_path: Path) -> None:
+    Embedder(supervisors.load("furniture-pocket", "bfloat16")).save(tmp_path / "model")
+    read = Embedder.load(tmp_path / "model")
+    assert read.supervisor.language_model.dtype == torch.bfloat16
+    assert next(read.tower.parameters()).dtype == torch.float32
+
+
 def test_an_instruction_beyond_the_context_is_refused(embedder: Embedder, x_BND: Tensor) -> None:
     with pytest.raises(UserError, match=r"reads 256 at most: shorten"):
         embedder.composed(x_BND[:1], ["and in red " * 200])

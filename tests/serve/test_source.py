@@ -68,7 +68,7 @@ def test_an_alias_of_the_registry_is_pinned_to_its_version(
     with Tracker.start(own, tmp_path / "runs", nodes=1) as tracker, tracker.arm("saga", own) as arm:
         store = tracker.uri
         for folder in folders:
-            uri = arm.log_model(folder, image_size=PIXELS, embedding_size=WIDTH)
+            uri = arm.log_encoder(folder, image_size=PIXELS, embedding_size=WIDTH)
             mlflow.register_model(uri, "products")
     client = mlflow.MlflowClient(tracking_uri=store)
     client.set_registered_model_alias("products", "champion", "1")

@@ -32,7 +32,7 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Enco
         Tracker.start(settings, folder / "home", nodes=1) as tracker,
         tracker.arm("saga", settings) as arm,
     ):
-        uri = arm.log_model(folder / "model", image_size=PIXELS, embedding_size=SIZE)
+        uri = arm.log_encoder(folder / "model", image_size=PIXELS, embedding_size=SIZE)
     yield uri, encoder, arm.run_id
 
 

@@ -14,6 +14,7 @@ import ray
 
 from saga_ray.composed.benchmarks import Benchmark
 from saga_ray.composed.evaluation import evaluate
+from saga_ray.composed.identity import embedding_size
 from saga_ray.composed.query_embeddings import COMPOSED, IMAGE_AND_TEXT
 from saga_ray.composed.result import RESULT, CirResult
 from saga_ray.composed.train.checkpoint import EMBEDDER_FOLDER
@@ -127,7 +128,8 @@ class StageTrainer:
             records = records_of(checkpoint)
             logbook.close(records)
             self.folder.finish(stage, checkpoint / EMBEDDER_FOLDER, stage_record(records).model_dump())
-            log.log_path(self.folder.model(stage), "embedder")
+            model = self.folder.model(stage)
+            log.log_embedder(model, embedding_size=embedding_size(model))
             self.progress.end()
 
 

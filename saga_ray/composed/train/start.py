@@ -13,6 +13,6 @@ def start_embedder(settings: ComposedSettings, start: Path | None) -> Embedder:
     """The embedder that the stage before has left; for the first stage the supervisor as it is."""
     chosen = settings.embedder
     if start is not None:
-        return Embedder.load(start, chosen.precision)
+        return Embedder.load(start)
     supervisor = supervisors.load(chosen.supervisor, chosen.precision)
     return Embedder(supervisor, width=chosen.width, end=chosen.end, seed=settings.seed)
