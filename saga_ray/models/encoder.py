@@ -44,7 +44,7 @@ class Encoder(nn.Module):
     def start_of(cls, supervisor: Supervisor, settings: EncoderSettings) -> Encoder:
         """The encoder that every run starts from: the supervisor's own tower and mean pooling."""
         tower = supervisor.build_tower()
-        pooler = Pooler(tower.token_width, settings.embedding_size, settings.pooling)
+        pooler = Pooler(tower.pooled_width, settings.embedding_size, settings.pooling)
         return cls(tower, pooler, settings.precision)
 
     def tokens(self, images_BHWC: Tensor) -> Tensor:

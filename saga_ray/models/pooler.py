@@ -23,7 +23,7 @@ class Pooler(nn.Module):
     """Tokens to one embedding (paper section 3.1, c_phi)."""
 
     def __init__(self, token_width: int, embedding_size: int | None = None, pooling: Pooling = "attention"):
-        """An embedding of size none is as wide as the tokens."""
+        """The first `token_width` numbers of a token are read. An embedding of size none is as wide."""
         super().__init__()
         self.token_width = token_width
         self.embedding_size = embedding_size or token_width
@@ -36,6 +36,7 @@ class Pooler(nn.Module):
 
     def attention(self, x_BND: Tensor) -> Tensor:
         """beta_BN: where the query looks; sums to 1 over the tokens. Uniform with mean pooling."""
+        x_BND = x_BND[..., : self.token_width]
         if self.pooling == "mean":
             return x_BND.new_full(x_BND.shape[:-1], 1 / x_BND.shape[-2])
         scores_BN: Tensor = x_BND @ (self.query @ self.key) / self.token_width**0.5
@@ -43,6 +44,7 @@ class Pooler(nn.Module):
 
     def forward(self, x_BND: Tensor) -> tuple[Tensor, Tensor]:
         """The L2-normalised embedding z_BE and the attention beta_BN that made it."""
+        x_BND = x_BND[..., : self.token_width]
         beta_BN = self.attention(x_BND)
         pooled_BD = torch.einsum("bn,bnd->bd", beta_BN, x_BND)
         return functional.normalize(self.linear(pooled_BD), dim=-1), beta_BN

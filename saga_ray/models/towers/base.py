@@ -28,6 +28,12 @@ class Tower(nn.Module, ABC):
     token_width: int
     """D."""
 
+    @property
+    def pooled_width(self) -> int:
+        """So many numbers of a token, its first, are what the pooler reads; all, unless others are for the
+        language model alone."""
+        return self.token_width
+
     @abstractmethod
     def forward(self, images_BHWC: Tensor) -> Tensor:
         """Tokens x_BND of uint8 RGB pictures, row by row from the top left."""

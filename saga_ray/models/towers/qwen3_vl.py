@@ -5,7 +5,7 @@ Beside the last layer's merger, some layers have one of their own: their feature
 2406.04334) are added to the hidden states of the language model's first layers where the image stands. They
 are part of what the language model reads of an image, so they are part of X: a token is the last merger's
 output and then each layer's features, as vLLM's `image_embeds` wants it, and D is (1 + such layers) times the
-language model's width. 224 pixels are 7 x 7 tokens.
+language model's width. 224 pixels are 7 x 7 tokens. The pooler reads the last merger's output alone.
 
 Legend: see `_qwen_vl`.
 """
@@ -34,6 +34,12 @@ class Qwen3VLTower(QwenVLTower):
         super().__init__(visual, image_size, mean, std)
         vision: Any = visual.config
         self.token_width = vision.out_hidden_size * (1 + len(vision.deepstack_visual_indexes))
+
+    @property
+    def pooled_width(self) -> int:
+        """The last merger's output, of the language model's width: the paper's D (section 3.1)."""
+        vision: Any = self.visual.config
+        return int(vision.out_hidden_size)
 
     def read(self, patches_RV: Tensor, grid_B3: Tensor) -> Tensor:
         """The tokens of all images, one after the other, with their DeepStack features."""
