@@ -162,11 +162,11 @@ class TinySupervisor(Supervisor):
     def decode(self, token_ids: Sequence[int]) -> str:
         return "{" + "".join(VOCABULARY[token] for token in token_ids if token not in (PAD, EOS))
 
-    def save(self, folder: Path, tower: Path | None = None) -> None:
+    def save(self, folder: Path, tower: towers.Tower | None = None) -> None:
         """Lay the supervisor out as those that ship: ``supervisor.json``, ``language_model/``, ``tower/``."""
         self.language_model.save_pretrained(folder / "language_model")
         self.tokenizer.save_pretrained(folder / "language_model")
-        towers.save(self.build_tower(), folder / "tower")
+        towers.save(tower or self.build_tower(), folder / "tower")
         (folder / "supervisor.json").write_text(json.dumps({"family": self.family, "name": self.name}))
         self.folder = folder
 

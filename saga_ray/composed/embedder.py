@@ -205,7 +205,7 @@ class Embedder(nn.Module):
         assert self._adapted is None, "merge the adapters first"
         model = folder / MODEL
         model.mkdir(parents=True)
-        self.supervisor.save(model, self.supervisor.folder / "tower")
+        self.supervisor.save(model, self.tower)
         if self.head is not None:
             (folder / HEAD).write_bytes(to_safetensors(dict(self.head.state_dict())))
         config = {

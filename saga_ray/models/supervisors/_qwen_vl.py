@@ -19,6 +19,7 @@ language model, G completions.
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import shutil
@@ -146,12 +147,12 @@ class QwenVL(ChatSupervisor):
 
     # Folders
 
-    def save(self, folder: Path, tower: Path) -> None:
-        """See `Supervisor`. The vision weights are always the checkpoint's own, with which it was loaded; a
-        folder `tower` is not looked for."""
+    def save(self, folder: Path, tower: towers.Tower) -> None:
+        """See `Supervisor`: a whole checkpoint again."""
         checkpoint, model = folder / LANGUAGE_MODEL, self.language_model
         whole: Any = model
-        whole.model.visual = self.build_tower().visual.to(model.dtype)
+        assert isinstance(tower, QwenVLTower)
+        whole.model.visual = copy.deepcopy(tower.visual).to(model.dtype)
         try:
             model.save_pretrained(checkpoint)
         finally:

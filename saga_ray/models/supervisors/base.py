@@ -96,9 +96,8 @@ class Supervisor(nn.Module, ABC):
         return towers.load(self.folder / "tower")
 
     @abstractmethod
-    def save(self, folder: Path, tower: Path) -> None:
-        """Write everything that `load` needs into an existing folder; the tower is that of the folder
-        `tower`."""
+    def save(self, folder: Path, tower: towers.Tower) -> None:
+        """Write everything that `load` needs into an existing folder, this tower with it."""
 
     # The prompt
 

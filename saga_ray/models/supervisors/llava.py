@@ -116,14 +116,14 @@ class Llava(ChatSupervisor):
 
     # Folders
 
-    def save(self, folder: Path, tower: Path) -> None:
+    def save(self, folder: Path, tower: towers.Tower) -> None:
         """Write everything that `load` needs into an existing folder, the language model in its present
         precision."""
         self.language_model.save_pretrained(folder / LANGUAGE_MODEL)
         self.tokenizer.save_pretrained(folder / LANGUAGE_MODEL)
         weights = {name: value.detach().contiguous() for name, value in self.projector.state_dict().items()}
         (folder / "projector.safetensors").write_bytes(to_safetensors(weights))
-        shutil.copytree(tower, folder / "tower")
+        towers.save(tower, folder / "tower")
         named = self.description["vocabulary"]
         if named and named.endswith(".toml"):
             shutil.copy(self.folder / named, folder / named)

@@ -16,7 +16,6 @@ prompt length, T answer length.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTraine
 from transformers.utils.logging import disable_progress_bar
 
 from saga_ray.errors import UserError
+from saga_ray.models import towers
 from saga_ray.models.supervisors._pocket_scheme import AnswerScheme
 from saga_ray.models.supervisors._pocket_tokenizer import FIRST, IMAGE, INSTRUCTIONS, SECOND
 from saga_ray.models.supervisors.base import EnginePrompt, Supervisor
@@ -176,9 +176,8 @@ class Pocket(Supervisor):
 
     # Folders
 
-    def save(self, folder: Path, tower: Path) -> None:
-        """Write everything that `load` needs into an existing folder: weights as float16, and the tower
-        that `tower` holds."""
+    def save(self, folder: Path, tower: towers.Tower) -> None:
+        """Write everything that `load` needs into an existing folder: weights as float16."""
         config = LlamaConfig.from_dict(self.language_model.config.to_dict())
         config.dtype = torch.float16
         config.architectures = [type(self.language_model).__name__]
@@ -190,7 +189,7 @@ class Pocket(Supervisor):
         weights = to_safetensors(_halved(self.language_model), metadata={"format": "pt"})
         (language_model / "model.safetensors").write_bytes(weights)
         (folder / "projector.safetensors").write_bytes(to_safetensors(_halved(self.projector)))
-        shutil.copytree(tower, folder / "tower")
+        towers.save(tower, folder / "tower", torch.float16)
         self.describe(folder, {})
 
     def describe(self, folder: Path, numbers: dict[str, Any]) -> None:

@@ -83,8 +83,7 @@ def train_supervisor(
             f"{table.name}: class {both[0]!r} is learned from and also in validation or test; "
             "give every class one split; `saga data check` lists them"
         )
-    tower_folder = _tower_folder(settings.tower)
-    tower = towers.load(tower_folder).eval()
+    tower = towers.load(_tower_folder(settings.tower)).eval()
     torch.manual_seed(settings.seed)
     threads = torch.get_num_threads()
     torch.set_num_threads(settings.threads)
@@ -103,9 +102,7 @@ def train_supervisor(
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         try:
-            report = _store(
-                supervisor, unfinished, learned, validation, test, table, checks, tower_folder, settings
-            )
+            report = _store(supervisor, unfinished, learned, validation, test, table, checks, tower, settings)
             report = replace(report, folder=output, seconds=time.monotonic() - started)
             (unfinished / "README.md").write_text(
                 model_card(report, supervisor, table, settings, command), "utf-8"
@@ -248,11 +245,11 @@ def _store(
     test: ImageTable,
     table: ImageTable,
     checks: list[Check],
-    tower_folder: Path,
+    tower: towers.Tower,
     settings: AlignmentSettings,
 ) -> AlignmentReport:
     """Write the weights, read them again as they will be used, and measure those."""
-    supervisor.save(folder, tower_folder)
+    supervisor.save(folder, tower)
     stored = load_pocket(folder, "float32")
     scores = {
         name: evaluate_supervisor(stored, part, settings.seed, pairs=settings.check_pairs)

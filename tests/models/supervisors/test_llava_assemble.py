@@ -104,7 +104,7 @@ def test_a_checkpoint_is_split_unchanged(tmp_path: Path) -> None:
         assert torch.equal(text[f"model.{name}"], value)
     assert torch.equal(text["lm_head.weight"], whole.lm_head.weight)
     assert torch.equal(made.projector.linear_2.weight, whole.model.multi_modal_projector.linear_2.weight)
-    made.save(_new(tmp_path / "copy"), tmp_path / "made" / "tower")
+    made.save(_new(tmp_path / "copy"), made.build_tower())
     copy = load(tmp_path / "copy", "float32")
     x_PND = torch.randn(1, TOKENS, 32)
     assert torch.equal(
@@ -139,7 +139,7 @@ def test_a_vocabulary_of_ones_own_travels(tmp_path: Path) -> None:
     own.unlink()
     made = load(tmp_path / "made", "float32")
     assert made.verdict_key == "same_model" and description(tmp_path / "made")["vocabulary"] == "mine.toml"
-    made.save(_new(tmp_path / "copy"), tmp_path / "made" / "tower")
+    made.save(_new(tmp_path / "copy"), made.build_tower())
     assert load(tmp_path / "copy", "float32").verdict_key == "same_model"
 
 
