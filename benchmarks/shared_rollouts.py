@@ -5,7 +5,7 @@ with shared and with private actors.
 
 The same random sweep twice, four trials at the same time, with one actor for all and with one for each; each
 sweep in a process of its own, the memory of all whose processes is summed every two seconds (PSS: shared
-pages count once). Prints the table of `benchmarks/shared_rollouts.md`, which a person keeps.
+pages count once). Prints a table.
 """
 
 from __future__ import annotations
