@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from saga_ray.config.searched import AnySettings
@@ -57,20 +59,35 @@ class SweepTracker(Tracker):
                 [self._experiment_id],
                 f"tags.`mlflow.parentRunId` = '{trial_run}' and tags.`saga.arm` = '{arm}'",
             )
-            if artifact is None:
-                [model] = client.search_logged_models(
-                    [self._experiment_id], f"source_run_id = '{run.info.run_id}'"
-                )
-                address = model.model_uri
-            else:
-                address = f"runs:/{run.info.run_id}/{artifact}"
             facts = {metric_name(key): str(value) for key, value in tags.items()}
             with redirect_stderr(StringIO()):  # MLflow prints what it does
-                version = mlflow.register_model(address, name, tags=facts)
+                if artifact is None:
+                    [model] = client.search_logged_models(
+                        [self._experiment_id], f"source_run_id = '{run.info.run_id}'"
+                    )
+                    version = mlflow.register_model(model.model_uri, name, tags=facts)
+                else:
+                    version = _register_folder(client, name, run, artifact, facts)
             client.set_registered_model_alias(name, ALIAS, version.version)
         except MlflowException as error:
             raise UserError(f"MLflow does not register the model: {first_line(error)}") from error
         return f"models:/{name}@{ALIAS}"
+
+
+def _register_folder(
+    client: mlflow.MlflowClient, name: str, run: Run, artifact: str, tags: dict[str, str]
+) -> ModelVersion:
+    """A version whose files are an artifact of a run; `mlflow.register_model` takes none that is no logged
+    model.
+    """
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    return client.create_model_version(
+        name, f"{run.info.artifact_uri}/{artifact}", run_id=run.info.run_id, tags=tags
+    )
 
 
 def start_sweep(

@@ -118,7 +118,8 @@ class TuneTrial(tune.Trainable):
                 if newest is not None:
                     shutil.copytree(newest, checkpoint_dir, dirs_exist_ok=True)
                     for arm in list(self.settings.trained)[:-1]:
-                        shutil.copytree(self.folder.arm(arm), Path(checkpoint_dir) / BEFORE / arm)
+                        before = Path(checkpoint_dir) / BEFORE / arm
+                        shutil.copytree(self.folder.arm(arm), before, dirs_exist_ok=True)
                     (Path(checkpoint_dir) / OWNER).write_text(json.dumps({"trial": self.id}))
                     return
             except (FileNotFoundError, shutil.Error):

@@ -10,10 +10,17 @@ from typing import Any
 import mlflow
 import pytest
 import ray
+import torch
 from ray._private.state import actors
 
 from saga_ray.composed.embedder import CONFIG, Embedder
-from saga_ray.config.composed import ComposedSettings
+from saga_ray.composed.evaluation import evaluate
+from saga_ray.composed.train.checkpoint import checkpoint_folder, restore
+from saga_ray.composed.train.prepare import require_queries
+from saga_ray.composed.train.scores import look
+from saga_ray.composed.train.start import start_embedder
+from saga_ray.composed.train.worker import build_optimizer
+from saga_ray.config.composed import LOOKS, ComposedSettings
 from saga_ray.config.overrides import resolve_composed
 from saga_ray.config.presets import to_toml
 from saga_ray.config.searched import last_trained
@@ -146,6 +153,45 @@ def test_what_any_trial_needs_of_the_data_is_asked_for_before_anything_starts(
         UserError, match=r"triplets are without captions of both .* instruct.caption_weight=1"
     ):
         sweep(resolve_sweep(str(write_space(tmp_path, preset, HEAD + weights))), tmp_path / "sweep")
+
+
+def adapted(settings: ComposedSettings) -> Embedder:
+    """With adapters that do something."""
+    embedder = start_embedder(settings, None)
+    embedder.adapt(rank=4, alpha=16, dropout=0.5, seed=1)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in embedder.trained():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    return embedder.train()
+
+
+def test_a_look_finds_what_the_stage_s_embedder_would_and_training_goes_on(
+    small: ComposedSettings, home: Path
+) -> None:
+    validation = require_queries(small.data.source, "validation")
+    embedder = adapted(small)
+    found = look(embedder, validation, small)
+    assert list(found) == ["validation/recall@1", "validation/recall@5", "validation/recall@10"]
+    assert any(module.training for module in embedder.modules()), "dropout is on again"
+    embedder.merge()
+    merged = evaluate(embedder, validation, local=True, seed=small.seed).measures["composed"]
+    assert found == {f"validation/{name}": merged[name] for name in LOOKS}
+
+
+def test_a_trial_that_goes_on_from_another_s_checkpoint_has_its_own_rate(small: ComposedSettings) -> None:
+    donor, taker = adapted(small), adapted(small)
+    own = small.instruct.model_copy(update={"rate": 2e-3, "weight_decay": 0.5})
+    optimizer = build_optimizer(taker, own)
+    with torch.no_grad():
+        for parameter in donor.trained():
+            parameter.mul_(2.0)
+    with checkpoint_folder(donor, build_optimizer(donor, small.instruct), [], ended=False) as folder:
+        restore(folder, taker, optimizer)
+    assert [group["base"] for group in optimizer.param_groups] == [2e-3] * len(optimizer.param_groups)
+    assert optimizer.param_groups[0]["weight_decay"] == 0.5
+    for mine, theirs in zip(taker.trained(), donor.trained(), strict=True):
+        assert torch.equal(mine, theirs)
 
 
 @pytest.fixture(scope="module")
