@@ -198,11 +198,11 @@ def test_a_trial_that_goes_on_from_another_s_checkpoint_has_its_own_rate(small: 
 def done(
     session_ray: None, small: ComposedSettings, home: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[SweepResult, Path]:
-    """Two trials at the same time, of which one fails."""
+    """Two trials of stage 2 alone at the same time, of which one fails."""
     folder = tmp_path_factory.mktemp("composed")
     space = write_space(
         folder,
-        small,
+        small.model_copy(update={"align": small.align.model_copy(update={"steps": 0})}),
         HEAD + 'searcher = "grid"\nconcurrency = 2\n'
         f'[parameters."instruct.rate"]\nkind = "choice"\nvalues = [1e-3, {TOO_FAST}]\n',
     )
@@ -212,7 +212,7 @@ def done(
     return result, folder / "sweep"
 
 
-def test_every_trial_is_looked_at_over_validation_queries_in_stage_2(done: tuple[SweepResult, Path]) -> None:
+def test_every_trial_is_looked_at_over_validation_queries_alone(done: tuple[SweepResult, Path]) -> None:
     result, folder = done
     assert read(folder) == result and not result.interrupted
     by_rate = {trial.values["instruct.rate"]: trial for trial in result.trials}
@@ -223,7 +223,6 @@ def test_every_trial_is_looked_at_over_validation_queries_in_stage_2(done: tuple
     trial = RunFolder(folder / "trials" / good.id)
     settings = RunFolder.settings_of(trial.path, ComposedSettings)
     assert settings.evaluation.part == "validation" and not (trial.path / "evaluation").exists()
-    assert not any(name.startswith("validation/") for record in trial.steps("align") for name in record)
 
 
 def test_no_rollout_actor_was_started(done: tuple[SweepResult, Path]) -> None:
@@ -300,6 +299,7 @@ def test_schedulers_stop_and_exchange_trials_and_every_resource_comes_back(
         folder = RunFolder(tmp_path / "sweep" / "trials" / trial.id)
         assert (folder.model("align") / CONFIG).is_file(), "what the checkpoint builds on came with it"
         assert [record["step"] for record in folder.steps("instruct")] == list(range(8))
+        assert not any(name.startswith("validation/") for each in folder.steps("align") for name in each)
 
 
 @pytest.mark.slow
