@@ -23,6 +23,8 @@ from saga_ray.config.settings import (
 Rate = Annotated[float, Field(gt=0)]
 Amount = Annotated[float, Field(ge=0)]
 STAGES = ("align", "instruct")
+LOOKS = ("recall@1", "recall@5", "recall@10")
+"""What a look at validation queries measures, of composed queries."""
 
 
 class ComposedDataSettings(Section):
@@ -76,6 +78,7 @@ class ComposedEvaluationSettings(EmbeddingSettings):
     """Where the trained embedder is scored, where the source has queries of its own."""
 
     part: Literal["test", "validation"] = Field("test", description="whose queries and gallery: choose settings on `validation`, look at `test` last")
+    validate_every: Annotated[int, Field(ge=0)] = Field(0, description="steps of the last stage between two scores of composed queries on validation, and one at its end; 0: none")
 
 
 class ComposedSettings(Section):
@@ -96,6 +99,11 @@ class ComposedSettings(Section):
     def custom_resources(self) -> set[str]:
         """Names of the custom Ray resources that workers ask for."""
         return set(self.train.resources)
+
+    @property
+    def trained(self) -> dict[str, int]:
+        """The stages that train, one after the other, with their steps."""
+        return {name: steps for name in STAGES if (steps := self.stage(name).steps)}
 
     @model_validator(mode="after")
     def _fits_together(self) -> ComposedSettings:

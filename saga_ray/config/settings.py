@@ -223,6 +223,11 @@ class Settings(Section):
         """Names of the custom Ray resources that workers and rollout actors ask for."""
         return {*self.train.resources, *self.rollout.resources}
 
+    @property
+    def trained(self) -> dict[str, int]:
+        """The arms that train, with their steps."""
+        return {arm: self.train.steps for arm in self.arms if arm != "start"}
+
     @model_validator(mode="after")
     def _fits_together(self) -> Settings:
         unknown = [arm for arm in self.arms if arm not in ARM_NAMES]

@@ -12,33 +12,13 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
-from saga_ray.config.checking import check, check_as
+from saga_ray.config.checking import check_as
 from saga_ray.config.names import nearest, shipped
 from saga_ray.config.overrides import apply, place, setting_named
-from saga_ray.config.presets import read_preset
-from saga_ray.config.settings import ARM_NAMES, Count, Section, Settings
+from saga_ray.config.presets import Command, preset_names, read_preset
+from saga_ray.config.searched import AnySettings, last_trained, of_every_trial, searched
+from saga_ray.config.settings import ARM_NAMES, Count, Section
 from saga_ray.errors import UserError
-
-SHARED = (
-    "name",
-    "arms",
-    "supervisor.path",
-    "supervisor.precision",
-    "rollout.engine",
-    "rollout.actors",
-    "rollout.cpus_per_actor",
-    "rollout.gpus_per_actor",
-    "rollout.threads_per_actor",
-    "rollout.resources",
-    "rollout.memory_share",
-    "rollout.kv_cache_gib",
-    "rollout.max_parallel_sequences",
-    "evaluation.part",
-    "evaluation.validate_every",
-    "tracking.",
-    "ray.",
-)
-"""Settings, and beginnings of their names, that are the same for all trials of a sweep."""
 
 
 class Parameter(Section):
@@ -84,18 +64,28 @@ class SweepSettings(Section):
     """One sweep."""
 
     name: str = Field("sweep", description="name of the sweep, of its folder and of its MLflow run")
+    command: Command = Field(
+        "train",
+        description="what a trial is: `train`, a run of `saga train`, all of which share the rollout actors; "
+        "or `cir`, a run of `saga cir train`, which needs none",
+    )
     preset: str = Field("furniture", description="the preset, or settings file, that is searched around")
     set: dict[str, Any] = Field(
         default_factory=dict, description="settings that differ from the preset in all trials, by dotted name"
     )
-    arm: str = Field("saga", description="what is trained: " + ", ".join(ARM_NAMES[1:]))
+    arm: str = Field(
+        "saga",
+        description="what `saga train` trains: " + ", ".join(ARM_NAMES[1:]) + "; `saga cir train` has none",
+    )
     parameters: dict[str, AnyParameter] = Field(
         default_factory=dict,
         description="dotted name of a setting -> kind (choice, uniform, log-uniform, integer) and its values "
         "or low and high",
     )
-    metric: Literal["map@r", "recall@1"] = Field(
-        "map@r", description="what decides, over the validation classes"
+    metric: Literal["map@r", "recall@1", "recall@5", "recall@10"] = Field(
+        "map@r",
+        description="what decides, over the validation classes: map@r or recall@1; or over the validation "
+        "queries of composed retrieval: recall@1, @5 or @10",
     )
     mode: Literal["max", "min"] = Field("max", description="whether more of it is better")
     searcher: Literal["random", "grid", "optuna"] = Field(
@@ -110,7 +100,11 @@ class SweepSettings(Section):
         description="`asha` stops trials that are behind others at the same step; `pbt` lets them go on from "
         "a better one's weights, with its settings changed a little",
     )
-    validate_every: Count = Field(20, description="steps between two looks at the validation classes")
+    validate_every: Count = Field(
+        20,
+        description="steps between two looks at the validation classes; composed retrieval's last stage is "
+        "looked at, and its steps count",
+    )
     grace_steps: Count = Field(20, description="ASHA stops no trial before this step")
     reduction: Annotated[float, Field(gt=1)] = Field(
         2.0, description="ASHA lets one trial in so many go on at each rung"
@@ -122,7 +116,7 @@ class SweepSettings(Section):
     )
     retries: Annotated[int, Field(ge=0)] = Field(1, description="times that a failed trial goes on")
     runners_up: Annotated[int, Field(ge=0)] = Field(
-        1, description="trials after the best that are scored on the test classes too"
+        1, description="trials after the best that are scored on the test classes, or queries, too"
     )
     seed: int = Field(1, description="seed of the search")
 
@@ -130,8 +124,14 @@ class SweepSettings(Section):
     def _fits_together(self) -> SweepSettings:
         if not self.parameters:
             raise ValueError("parameters: there is nothing to search")
-        if self.arm not in ARM_NAMES[1:]:
-            raise ValueError(f"arm: {self.arm!r} is not an arm; choose from {', '.join(ARM_NAMES[1:])}")
+        known = searched(self.command)
+        if misfit := known.misfit(self):
+            raise ValueError(misfit)
+        if self.metric not in known.metrics:
+            raise ValueError(
+                f"metric: trials of `{known.typed}` are not measured by {self.metric}; choose from "
+                + ", ".join(known.metrics)
+            )
         ranges = [name for name, each in self.parameters.items() if isinstance(each, Range)]
         if self.searcher == "grid" and ranges:
             raise ValueError(f"searcher: a grid takes choices alone, and {ranges[0]} is a range")
@@ -166,44 +166,54 @@ def resolve_sweep(name_or_path: str, overrides: Sequence[str] = ()) -> SweepSett
         raise UserError(f"{path} is not TOML: {error}") from error
     origins = {apply(values, override, SweepSettings): f"--set {override}" for override in overrides}
     sweep = check_as(SweepSettings, values, str(path), origins)
+    _require_own_preset(sweep, str(path))
+    known = searched(sweep.command)
     for name in (*sweep.set, *sweep.parameters):
-        setting_named(name, str(path))
-        if any(name == shared or (shared.endswith(".") and name.startswith(shared)) for shared in SHARED):
+        setting_named(name, str(path), known.model)
+        if any(
+            name == shared or (shared.endswith(".") and name.startswith(shared)) for shared in known.shared
+        ):
             raise UserError(f"{name} in {path} is the same for all trials of a sweep: set it in the preset")
     for values_of_trial in corners(sweep):
-        steps = trial_settings(sweep, values_of_trial, origin=str(path)).train.steps
+        arm, steps = last_trained(trial_settings(sweep, values_of_trial, origin=str(path)))
         if sweep.scheduler == "asha" and sweep.grace_steps > steps:
             raise UserError(
-                f"grace_steps={sweep.grace_steps} in {path} is more than train.steps={steps}, so ASHA would "
-                "stop nothing: lower it, or set scheduler=none"
+                f"grace_steps={sweep.grace_steps} in {path} is more than "
+                f"{known.steps.format(arm=arm)}={steps}, so ASHA would stop nothing: lower it, or set "
+                "scheduler=none"
             )
     return sweep
 
 
-def trial_settings(sweep: SweepSettings, values: Mapping[str, Any], *, origin: str = "the sweep") -> Settings:
-    """The settings of a trial with these values: one arm, scored on the validation classes. Raises
+def _require_own_preset(sweep: SweepSettings, origin: str) -> None:
+    """A preset of the other command is a slip of `command`."""
+    other: Command = "cir" if sweep.command == "train" else "train"
+    if sweep.preset in preset_names(other):
+        raise UserError(
+            f"preset = {sweep.preset!r} in {origin} is a preset of `{searched(other).typed}`: "
+            f"set command={other}, or choose from {', '.join(preset_names(sweep.command))}"
+        )
+
+
+def trial_settings(
+    sweep: SweepSettings, values: Mapping[str, Any], *, origin: str = "the sweep"
+) -> AnySettings:
+    """The settings of a trial with these values: scored on validation, one arm where there are arms. Raises
     UserError.
     """
-    own = {
-        "arms": [sweep.arm],
-        "evaluation.part": "validation",
-        "evaluation.validate_every": sweep.validate_every,
-        "train.checkpoint_every": sweep.validate_every,
-        "tracking.system_metrics": False,
-    }
-    return _placed(sweep, {**sweep.set, **own, **values}, origin)
+    return _placed(sweep, {**sweep.set, **of_every_trial(sweep), **values}, origin)
 
 
-def preset_settings(sweep: SweepSettings, values: Mapping[str, Any]) -> Settings:
-    """The preset with what the sweep sets and a trial's values: what `saga train` takes as it is."""
+def preset_settings(sweep: SweepSettings, values: Mapping[str, Any]) -> AnySettings:
+    """The preset with what the sweep sets and a trial's values: what the command takes as it is."""
     return _placed(sweep, {**sweep.set, **values, "name": sweep.name}, "the sweep")
 
 
-def _placed(sweep: SweepSettings, values: Mapping[str, Any], origin: str) -> Settings:
-    nested, path = read_preset(sweep.preset)
+def _placed(sweep: SweepSettings, values: Mapping[str, Any], origin: str) -> AnySettings:
+    nested, path = read_preset(sweep.preset, sweep.command)
     for name, value in values.items():
         place(nested, name, value, origin)
-    return check(nested, str(path), dict.fromkeys(values, origin))
+    return searched(sweep.command).checked(nested, str(path), dict.fromkeys(values, origin))
 
 
 def corners(sweep: SweepSettings) -> list[Values]:

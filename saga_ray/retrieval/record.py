@@ -53,6 +53,11 @@ class DataRecord(Record):
     test_classes: Number
     skipped: Number = Field(description="unreadable pictures left out")
 
+    @property
+    def tested_on(self) -> str:
+        """What is scored, in words."""
+        return f"{self.test_images:,} pictures of {self.test_classes:,} test classes"
+
 
 def data_record(source: str, table: ImageTable, part: str) -> DataRecord:
     """Which pictures of a table are for training, and which of a part are scored."""

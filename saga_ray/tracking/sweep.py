@@ -12,7 +12,7 @@ from typing import Any
 import mlflow
 from mlflow.exceptions import MlflowException
 
-from saga_ray.config.settings import Settings
+from saga_ray.config.searched import AnySettings
 from saga_ray.config.sweep import SweepSettings
 from saga_ray.errors import UserError
 from saga_ray.tracking.mlflow import Tracker, first_line, metric_name
@@ -44,15 +44,18 @@ class SweepTracker(Tracker):
                 if run.info.status == "RUNNING":
                     self._client.set_terminated(run.info.run_id, "KILLED")
 
-    def register(self, name: str, trial_run: str, tags: Mapping[str, Any]) -> str:
+    def register(self, name: str, trial_run: str, arm: str, tags: Mapping[str, Any]) -> str:
         """Register the model that a trial's arm logged as a new version of `name`, and give it the alias;
         returns its address. Raises UserError where the store has no registry.
         """
         client = mlflow.MlflowClient()
         try:
-            [arm] = client.search_runs([self._experiment_id], f"tags.`mlflow.parentRunId` = '{trial_run}'")
+            [run] = client.search_runs(
+                [self._experiment_id],
+                f"tags.`mlflow.parentRunId` = '{trial_run}' and tags.`saga.arm` = '{arm}'",
+            )
             [model] = client.search_logged_models(
-                [self._experiment_id], f"source_run_id = '{arm.info.run_id}'"
+                [self._experiment_id], f"source_run_id = '{run.info.run_id}'"
             )
             facts = {metric_name(key): str(value) for key, value in tags.items()}
             with redirect_stderr(StringIO()):  # MLflow prints what it does
@@ -64,7 +67,7 @@ class SweepTracker(Tracker):
 
 
 def start_sweep(
-    base: Settings, sweep: SweepSettings, home: Path, *, nodes: int, run_id: str | None
+    base: AnySettings, sweep: SweepSettings, home: Path, *, nodes: int, run_id: str | None
 ) -> SweepTracker:
     """Open the store as a run does, with the sweep's name. Raises UserError."""
     named = base.model_copy(update={"name": sweep.name})

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -70,17 +71,20 @@ def checkpoint_folder(
 def restore(
     folder: str | os.PathLike[str], encoder: Encoder, metric_loss: nn.Module, optimizer: torch.optim.Optimizer
 ) -> Position:
-    """Put a checkpoint's state into the given parts; returns where to go on. Rates and decay stay the
-    optimizer's own: the settings may have changed.
-    """
-    own = [{name: group[name] for name in OWN} for group in optimizer.param_groups]
+    """Put a checkpoint's state into the given parts; returns where to go on."""
     encoder.load_state_dict(Encoder.load(Path(folder) / ENCODER_FOLDER).state_dict())
     state = torch.load(Path(folder) / TRAINING_FILE, map_location="cpu", weights_only=True)
     metric_loss.load_state_dict(state["metric_loss"])
-    optimizer.load_state_dict(state["optimizer"])
+    restore_optimizer(optimizer, state["optimizer"])
+    return Position(**state["position"])
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Put a state into an optimizer whose rates and decay stay its own: the settings may have changed."""
+    own = [{name: group[name] for name in OWN} for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
     for group, values in zip(optimizer.param_groups, own, strict=True):
         group.update(values)
-    return Position(**state["position"])
 
 
 def records_of(folder: str | os.PathLike[str]) -> list[StepRecord]:

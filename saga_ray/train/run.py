@@ -7,11 +7,9 @@ that writes to MLflow.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import numpy as np
@@ -38,6 +36,7 @@ from saga_ray.train.progress import Progress
 from saga_ray.train.records import StepRecord
 from saga_ray.train.result import Result
 from saga_ray.train.summary import summarise, training_outcome
+from saga_ray.train.trial import Trial
 from saga_ray.train.verdicts import probe_pairs
 from saga_ray.train.worker import ArmTask
 
@@ -45,25 +44,18 @@ EXAMPLES = 5
 """Broken pictures that are named on the console."""
 
 
-@dataclass(frozen=True)
-class Trial:
-    """What a sweep gives to a run that is one of its trials."""
-
-    engines: Engines | None
-    """Rollout actors that all trials share; they must outlive the run."""
-    mlflow_parent: str
-    """The sweep's MLflow run."""
-    on_record: Callable[[StepRecord, RunFolder], None]
-    """Told of every step, repeated ones too."""
-    stop: Event
-    """Set by whoever wants the run to end early, which it does with `Stopped`."""
-    start_from: Path | None = None
-    """A checkpoint of another trial to go on from, with this one's settings."""
-
-
-def run(settings: Settings, output: Path, *, resume: bool = False, trial: Trial | None = None) -> Result:
+def run(
+    settings: Settings,
+    output: Path,
+    *,
+    resume: bool = False,
+    trial: Trial | None = None,
+    engines: Engines | None = None,
+) -> Result:
     """Train and score every arm; returns what ``result.json`` holds. Raises `UserError` for what the user can
     put right.
+
+    `engines`: rollout actors that outlive the run, as those that a sweep's trials share; none: its own.
     """
     started = time.monotonic()
     output = RunFolder.check(output, resume=resume)
@@ -84,7 +76,7 @@ def run(settings: Settings, output: Path, *, resume: bool = False, trial: Trial 
             ) as tracker,
             RunFolder.open(output, settings, resume=resume, began=started) as folder,
             progress,
-            _pool(settings, ready, progress, trial) if ready.rollouts else nullcontext() as pool,
+            _pool(settings, ready, progress, engines) if ready.rollouts else nullcontext() as pool,
         ):
             folder.note_mlflow_run(tracker.run_id)
             folder.write_skipped(ready.table.skipped)
@@ -124,11 +116,11 @@ def _say_what_differs_or_is_left_out(settings: Settings, ready: Ready, progress:
 
 
 @contextmanager
-def _pool(settings: Settings, ready: Ready, progress: Progress, trial: Trial | None) -> Iterator[Pool]:
-    """Rollout actors behind the parity gate; a trial's are there already."""
+def _pool(settings: Settings, ready: Ready, progress: Progress, engines: Engines | None) -> Iterator[Pool]:
+    """Rollout actors behind the parity gate; `engines` are there already."""
     supervisor = ready.supervisor
-    if trial and trial.engines:
-        pooled: Any = closing(open_pool(trial.engines, settings, supervisor.verdict_key))
+    if engines:
+        pooled: Any = closing(open_pool(engines, settings, supervisor.verdict_key))
     else:
         progress.say(f"starting {settings.rollout.actors} rollout actor(s) with {settings.rollout.engine}")
         pooled = running_pool(settings, supervisor.folder, supervisor.verdict_key)

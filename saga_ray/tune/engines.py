@@ -26,7 +26,8 @@ def shared_engines(
     for rollouts. An engine takes no longer prompts and answers than it was started for, so it is started for
     the longest of any trial. Raises UserError where there is no room for actors and trials.
     """
-    trials = [trial_settings(sweep, values) for values in corners(sweep)]
+    found = [trial_settings(sweep, values) for values in corners(sweep)]
+    trials = [trial for trial in found if isinstance(trial, Settings)]
     needed = any(needs_rollouts(arm_settings(trial, ARMS[sweep.arm])) for trial in trials)
     rollout = base.rollout if needed else None
     wait_for_resources(base, rollout, runs=sweep.concurrency, driver_cpus=TRIAL_CPUS)

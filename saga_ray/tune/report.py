@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from saga_ray.config.searched import searched
 from saga_ray.config.sweep import SweepSettings
 from saga_ray.files import write_text
 from saga_ray.html import PAGE, environment
@@ -13,7 +14,6 @@ from saga_ray.tune.result import SweepResult, over_seeds
 from saga_ray.tune.watch import shown
 
 TEMPLATES = Path(__file__).parent / "templates"
-MEASURES = ("recall@1", "recall@4", "map@r", "r_precision", "nmi")
 
 
 def write_sweep_report(folder: Path, sweep: SweepSettings, result: SweepResult) -> Path:
@@ -21,6 +21,7 @@ def write_sweep_report(folder: Path, sweep: SweepSettings, result: SweepResult) 
     folder.mkdir(parents=True, exist_ok=True)
     templates = environment(TEMPLATES)
     templates.filters |= {"shown": shown, "percent": lambda value: f"{100 * value:.1f}"}
+    known = searched(sweep.command)
     scored = [trial for trial in result.trials if trial.value is not None]
     page = templates.get_template("sweep.html.jinja").render(
         sweep=sweep,
@@ -28,7 +29,10 @@ def write_sweep_report(folder: Path, sweep: SweepSettings, result: SweepResult) 
         scored=scored,
         applied=[name for name in sweep.parameters if any(name in trial.values for trial in scored)],
         numbers={trial.id: number for number, trial in enumerate(result.trials, 1)},
-        measures=MEASURES,
+        measures=known.tested,
+        held_out=known.held_out,
+        typed=known.typed,
+        what=known.what.format(arm=sweep.arm),
         drawing=drawing,
         importances=importances(sweep, result.trials),
         fewest=FEWEST,

@@ -1,5 +1,5 @@
-"""``result.json`` of a sweep: every trial with its values and its way, the best, and its score on the test
-classes.
+"""``result.json`` of a sweep: every trial with its values and its way, the best, and its score on what is
+held out for test.
 """
 
 from __future__ import annotations
@@ -7,14 +7,14 @@ from __future__ import annotations
 import json
 import statistics
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from pydantic import Field, ValidationError
 
 from saga_ray.config.sweep import Values
 from saga_ray.errors import UserError
 from saga_ray.files import write_text
-from saga_ray.retrieval.record import DataRecord, Record
+from saga_ray.retrieval.record import DataRecord, Number, Record
 
 FILE_NAME = "result.json"
 Status = Literal["finished", "stopped", "failed", "unfinished"]
@@ -29,7 +29,9 @@ class TrialResult(Record):
         description="finished; stopped by the scheduler or the time limit; failed; or unfinished, because "
         "the sweep was interrupted"
     )
-    history: list[tuple[int, float]] = Field(description="step and measure over the validation classes")
+    history: list[tuple[int, float]] = Field(
+        description="step and measure over the validation classes or queries"
+    )
     seconds: float = Field(description="of training steps")
     error: str | None = Field(None, description="why it failed")
 
@@ -44,6 +46,27 @@ class TrialResult(Record):
         return self.history[-1][0] if self.history else 0
 
 
+class QueriesRecord(Record):
+    """Which captions and triplets composed retrieval trains on, and which queries test it."""
+
+    source: str = Field(description="name or path that the run was given")
+    note: str = Field(description="what a reader must know of the data")
+    hash: str = Field(description="of what it trains on")
+    train_pictures: Number
+    train_captions: Number
+    train_triplets: Number
+    test_queries: Number
+    test_pictures: Number
+
+    @property
+    def tested_on(self) -> str:
+        """What is scored, in words."""
+        return f"{self.test_queries:,} test queries over {self.test_pictures:,} pictures"
+
+
+TestedData: TypeAlias = DataRecord | QueriesRecord
+
+
 class SweepResult(Record):
     """A whole sweep."""
 
@@ -55,10 +78,10 @@ class SweepResult(Record):
     trials: list[TrialResult]
     best: str | None = Field(description="id of the trial that won, among those that finished")
     test: dict[str, dict[str, float]] = Field(
-        description="the winner and those behind it, in order, scored once on the test classes"
+        description="the winner and those behind it, in order, scored once on the test classes or queries"
     )
     registered: str | None = Field(None, description="the winner's address in MLflow's registry")
-    data: DataRecord
+    data: TestedData
     seconds: float
     versions: dict[str, str]
 

@@ -1,7 +1,7 @@
-"""The driver of a sweep: trials on Ray Tune over one set of rollout actors, then the winner's test.
+"""The driver of a sweep: trials on Ray Tune over what they share, then the winner's test.
 
-Selection looks at the validation classes alone; the winner, and whoever comes next, are scored once on the
-test classes, with the encoders that their trials have trained.
+Selection looks at the validation classes, or queries, alone; the winner, and whoever comes next, are scored
+once on those of the test, with what their trials have trained.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from rich.console import Console
 
 from saga_ray.config.home import output_home
 from saga_ray.config.presets import to_toml
+from saga_ray.config.searched import AnySettings, last_trained, searched
 from saga_ray.config.settings import Settings
-from saga_ray.config.sweep import SweepSettings, corners, preset_settings, trial_settings
+from saga_ray.config.sweep import SweepSettings, Values, corners, preset_settings, trial_settings
 from saga_ray.errors import UserError
 from saga_ray.files import write_text
-from saga_ray.models.encoder import Encoder
-from saga_ray.retrieval.embed import embed
-from saga_ray.retrieval.evaluation import evaluate_embeddings
-from saga_ray.retrieval.record import data_record, installed_versions
+from saga_ray.retrieval.record import installed_versions
 from saga_ray.tracking.mlflow import store_uri
 from saga_ray.tracking.sweep import SweepTracker, start_sweep
 from saga_ray.train.cluster import alive_nodes, cluster
 from saga_ray.train.folder import RunFolder, read_json, write_json
-from saga_ray.train.prepare import Ready, prepare, require_classes
-from saga_ray.tune.engines import TRIAL_CPUS, shared_engines
+from saga_ray.tune.embedders import SweptEmbedders
+from saga_ray.tune.encoders import SweptEncoders
+from saga_ray.tune.engines import TRIAL_CPUS
 from saga_ray.tune.points import points
 from saga_ray.tune.report import write_sweep_report
 from saga_ray.tune.result import Status, SweepResult, TrialResult, ranking
 from saga_ray.tune.search import param_space, scheduler, searcher
+from saga_ray.tune.swept import Say, Swept
 from saga_ray.tune.trial import TrialTask, TuneTrial, looks
 from saga_ray.tune.watch import Watch, Watched
 
@@ -50,24 +50,23 @@ def sweep(settings: SweepSettings, output: Path, *, resume: bool = False) -> Swe
     """
     started = time.monotonic()
     output = _check(output, resume=resume)
-    base = trial_settings(settings, corners(settings)[0])
+    outermost = [trial_settings(settings, values) for values in corners(settings)]
+    base, longest = outermost[0], max(last_trained(each)[1] for each in outermost)
     base.ray.local_cpus *= settings.concurrency  # logical ones, which trials that wait hold too
     say = Console(soft_wrap=True, highlight=False, markup=False).print
-    say(f"loading pictures ({base.data.source}) and supervisor ({base.supervisor.path})")
-    ready = prepare(base)
-    require_classes(ready.table, base.data.source, "test")
+    swept = _swept(settings, base, say)
     with (
         cluster(base, say, state_api=True),  # by which Ray Train gives back the workers of a trial that died
         _tracked(settings, base, output, resume=resume) as tracker,
-        shared_engines(settings, base, ready, say) as engines,
+        swept.trials(say) as trials_of,
     ):
-        task = TrialTask(settings, engines, output, tracker.run_id, store_uri(base, output_home(output)))
-        with Watch(settings, output, base.train.steps) as watch:
-            interrupted = _search(settings, base, task, watch, resume=resume)
+        task = TrialTask(settings, trials_of, output, tracker.run_id, store_uri(base, output_home(output)))
+        with Watch(settings, output, lambda values: _last(settings, values)[1]) as watch:
+            interrupted = _search(settings, longest, task, watch, resume=resume)
         tracker.end_trials()
         trials = [_result(task, id, watched, interrupted=interrupted) for id, watched in watch.trials.items()]
         best = ranking(trials, settings.mode)
-        test = {} if interrupted else _test(task, ready, base, best[: 1 + settings.runners_up])
+        test = {} if interrupted else _test(task, swept, best[: 1 + settings.runners_up])
         result = SweepResult(
             name=settings.name,
             preset=settings.preset,
@@ -77,13 +76,25 @@ def sweep(settings: SweepSettings, output: Path, *, resume: bool = False) -> Swe
             trials=trials,
             best=best[0].id if best else None,
             test=test,
-            registered=_register(settings, task, tracker, best[0], test) if test else None,
-            data=data_record(base.data.source, ready.table, "test"),
+            registered=_register(settings, task, swept, tracker, best[0], test) if test else None,
+            data=swept.data(),
             seconds=time.monotonic() - started,
             versions=installed_versions(),
         )
         _write(settings, result, output, tracker)
     return result
+
+
+def _swept(settings: SweepSettings, base: AnySettings, say: Say) -> Swept:
+    """All that the trials begin with, loaded and checked."""
+    if isinstance(base, Settings):
+        return SweptEncoders(settings, base, say)
+    return SweptEmbedders(settings, base, say)
+
+
+def _last(settings: SweepSettings, values: Values) -> tuple[str, int]:
+    """The arm or stage of a trial with these values that is looked at, and its steps."""
+    return last_trained(trial_settings(settings, values))
 
 
 def _check(output: Path, *, resume: bool) -> Path:
@@ -100,7 +111,7 @@ def _check(output: Path, *, resume: bool) -> Path:
 
 @contextmanager
 def _tracked(
-    settings: SweepSettings, base: Settings, output: Path, *, resume: bool
+    settings: SweepSettings, base: AnySettings, output: Path, *, resume: bool
 ) -> Iterator[SweepTracker]:
     """The sweep's folder and its MLflow run."""
     run_id = read_json(output / SWEEP)["mlflow_run"] if resume else None
@@ -110,7 +121,7 @@ def _tracked(
         yield tracker
 
 
-def _search(settings: SweepSettings, base: Settings, task: TrialTask, watch: Watch, *, resume: bool) -> bool:
+def _search(settings: SweepSettings, longest: int, task: TrialTask, watch: Watch, *, resume: bool) -> bool:
     """Let Tune run the trials; returns whether it was interrupted."""
     for noisy in ("ray.tune", "ray.train"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)  # what failed is said by the watch and the result
@@ -127,7 +138,7 @@ def _search(settings: SweepSettings, base: Settings, task: TrialTask, watch: Wat
             param_space=param_space(settings),
             tune_config=tune.TuneConfig(
                 search_alg=searcher(settings),
-                scheduler=scheduler(settings, base.train.steps),
+                scheduler=scheduler(settings, longest),
                 num_samples=1 if beforehand else settings.trials,
                 max_concurrent_trials=settings.concurrency if settings.searcher == "optuna" else None,
                 time_budget_s=settings.minutes and settings.minutes * 60,
@@ -152,7 +163,9 @@ def _search(settings: SweepSettings, base: Settings, task: TrialTask, watch: Wat
 
 def _result(task: TrialTask, id: str, watched: Watched, *, interrupted: bool) -> TrialResult:
     """A trial, from what Tune has said of it and what lies in its folder."""
-    folder, arm = RunFolder(task.trial_folder(id)), task.sweep.arm
+    folder = RunFolder(task.trial_folder(id))
+    trained = list(trial_settings(task.sweep, watched.values).trained)
+    arm = trained[-1]
     history = [(look["step"], look[task.sweep.metric]) for look in looks(folder.steps(arm))]
     status: Status = (
         "finished"
@@ -168,27 +181,23 @@ def _result(task: TrialTask, id: str, watched: Watched, *, interrupted: bool) ->
         values=watched.values,
         status=status,
         history=history,
-        seconds=float(sum(record["seconds/step"] for record in folder.steps(arm))),
+        seconds=float(sum(record["seconds/step"] for each in trained for record in folder.steps(each))),
         error=watched.error if status == "failed" else None,
     )
 
 
-def _test(
-    task: TrialTask, ready: Ready, base: Settings, chosen: list[TrialResult]
-) -> dict[str, dict[str, float]]:
-    """Score the encoders that were chosen on the test classes."""
-    test = ready.table.part("test")
-    scored = {}
-    for trial in chosen:
-        encoder = Encoder.load(RunFolder(task.trial_folder(trial.id)).model(task.sweep.arm))
-        z_ME, _ = embed(test, encoder, base.evaluation, base.data.image_size, gpus=base.train.gpus_per_worker)
-        scored[trial.id] = evaluate_embeddings(z_ME, test.labels, seed=base.seed)
-    return scored
+def _test(task: TrialTask, swept: Swept, chosen: list[TrialResult]) -> dict[str, dict[str, float]]:
+    """Score what the chosen trials have trained on what is held out for test."""
+    return {
+        trial.id: swept.test(RunFolder(task.trial_folder(trial.id)).model(_last(task.sweep, trial.values)[0]))
+        for trial in chosen
+    }
 
 
 def _register(
     settings: SweepSettings,
     task: TrialTask,
+    swept: Swept,
     tracker: SweepTracker,
     best: TrialResult,
     test: dict[str, dict[str, float]],
@@ -197,7 +206,8 @@ def _register(
     assert run_id is not None, "a trial that has finished has an MLflow run"
     measures = {f"test/{name}": value for name, value in test[best.id].items()}
     tracker.log_best({f"validation/{settings.metric}": best.value or 0.0, **measures})
-    return tracker.register(settings.name, run_id, {"trial": best.id, **measures})
+    arm, _ = _last(settings, best.values)
+    return tracker.register(settings.name, run_id, arm, {"trial": best.id, **measures})
 
 
 def _write(settings: SweepSettings, result: SweepResult, output: Path, tracker: SweepTracker) -> None:
@@ -205,10 +215,11 @@ def _write(settings: SweepSettings, result: SweepResult, output: Path, tracker: 
     tracker.log_path(result.write(output))
     if result.best is not None:
         winner = preset_settings(settings, result.trial(result.best).values)
+        held_out = searched(settings.command).held_out
         write_text(
             output / WINNER,
             f"# The winner of the sweep {settings.name} over {settings.preset}: trial {result.best}, "
-            f"{settings.metric} {result.trial(result.best).value:.4f} over the validation classes.\n"
+            f"{settings.metric} {result.trial(result.best).value:.4f} over the validation {held_out}.\n"
             + to_toml(winner),
         )
         tracker.log_path(output / WINNER)

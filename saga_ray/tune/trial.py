@@ -1,7 +1,8 @@
 """One trial: a run of the sweep's preset with values of its own, that tells Tune on the way how it does.
 
 Runs inside a Tune trial's process. What it has done lies in its own run folder, so a trial that is started
-again, after a failure or with the whole sweep, goes on from there.
+again, after a failure or with the whole sweep, goes on from there. What it tells of, and when, is in
+`tune.encoders` and `tune.embedders`.
 """
 
 from __future__ import annotations
@@ -19,17 +20,21 @@ from typing import Any
 
 from ray import tune
 
+from saga_ray.config.searched import last_trained
 from saga_ray.config.sweep import SweepSettings, trial_settings
 from saga_ray.errors import Stopped, UserError
-from saga_ray.rollout.pool import Engines
 from saga_ray.train.checkpoint import records_of
 from saga_ray.train.folder import LOCK, RunFolder
 from saga_ray.train.records import StepRecord
-from saga_ray.train.run import Trial, run
+from saga_ray.train.trial import Trial
 from saga_ray.tune.search import values_of
+from saga_ray.tune.swept import Trials
 
-OWNER = "trial.json"
-"""In a Tune checkpoint: whose it is."""
+OWNER, BEFORE, DONOR = "trial.json", "before", "donor"
+"""In a Tune checkpoint: whose it is, and what its run had trained before; in a run folder: one that PBT gave.
+"""
+VALIDATION = "validation/"
+"""How the measures of a look begin in a step record."""
 CHECKPOINT_WAIT_S = 120.0
 STOP_WAIT_S = 300.0
 """For a stopped run to give back what it holds: it ends after a step, or once its workers have started."""
@@ -40,7 +45,7 @@ class TrialTask:
     """What all trials of a sweep have in common; travels by pickle."""
 
     sweep: SweepSettings
-    engines: Engines | None
+    trials: Trials
     folder: Path
     """The sweep's."""
     mlflow_parent: str
@@ -56,17 +61,22 @@ class TrialTask:
 
 
 def looks(records: Iterable[StepRecord]) -> list[dict[str, Any]]:
-    """The looks at the validation classes among step records: steps done, and the measures by name."""
-    return [
-        {"step": record["step"] + 1, **{name: record[f"validation/{name}"] for name in ("map@r", "recall@1")}}
-        for record in records
-        if "validation/map@r" in record
-    ]
+    """The looks at validation among step records: steps done, and the measures by name."""
+    found = []
+    for record in records:
+        measures = {
+            name.removeprefix(VALIDATION): value
+            for name, value in record.items()
+            if name.startswith(VALIDATION)
+        }
+        if measures:
+            found.append({"step": record["step"] + 1, **measures})
+    return found
 
 
 class TuneTrial(tune.Trainable):
-    """What Tune runs. The run itself has a thread of its own; a `step` lasts until its next look at the
-    validation classes.
+    """What Tune runs. The run itself has a thread of its own; a `step` lasts until its next look at
+    validation.
     """
 
     def setup(self, config: dict[str, Any], task: TrialTask) -> None:  # type: ignore[override]
@@ -75,7 +85,7 @@ class TuneTrial(tune.Trainable):
         self.settings = trial_settings(task.sweep, values_of(config))
         self.settings.name, self.settings.tracking.uri = self.id, task.mlflow_uri
         self.folder = RunFolder(task.trial_folder(self.id))
-        self._donor: Path | None = None
+        self.arm, self.steps = last_trained(self.settings)
         self._said: SimpleQueue[dict[str, Any] | Exception] = SimpleQueue()
         self._told: dict[str, Any] = {}
         self._step = 0
@@ -107,6 +117,9 @@ class TuneTrial(tune.Trainable):
             try:
                 if newest is not None:
                     shutil.copytree(newest, checkpoint_dir, dirs_exist_ok=True)
+                    for arm in list(self.settings.trained)[:-1]:
+                        before = Path(checkpoint_dir) / BEFORE / arm
+                        shutil.copytree(self.folder.arm(arm), before, dirs_exist_ok=True)
                     (Path(checkpoint_dir) / OWNER).write_text(json.dumps({"trial": self.id}))
                     return
             except (FileNotFoundError, shutil.Error):
@@ -118,22 +131,25 @@ class TuneTrial(tune.Trainable):
         """See `tune.Trainable`: from a better trial; this one then forgets its own way."""
         if json.loads((Path(checkpoint_dir) / OWNER).read_text())["trial"] == self.id:
             return  # its own: the run folder has as much
-        self._donor = self.folder.path / "donor"
-        for part in (self._donor, self.folder.path / "arms", self.folder.checkpoints):
+        donor, arms = self.folder.path / DONOR, self.folder.path / "arms"
+        for part in (donor, arms, self.folder.checkpoints):
             shutil.rmtree(part, ignore_errors=True)
-        shutil.copytree(checkpoint_dir, self._donor)
+        shutil.copytree(checkpoint_dir, donor)
+        if (donor / BEFORE).exists():
+            (donor / BEFORE).rename(arms)
 
     def _run(self) -> None:
         folder, error_file = self.folder.path, self.task.error_file(self.id)
         (folder / LOCK).unlink(missing_ok=True)  # left by a process that died, maybe on another machine
         try:
-            run(
+            donor = folder / DONOR
+            self.task.trials.run(
                 self.settings,
                 folder,
-                resume=(folder / "settings.json").exists(),
-                trial=Trial(
-                    self.task.engines, self.task.mlflow_parent, self._on_record, self._stop, self._donor
+                Trial(
+                    self.task.mlflow_parent, self._on_record, self._stop, donor if donor.exists() else None
                 ),
+                resume=(folder / "settings.json").exists(),
             )
         except Stopped:
             self._said.put({"done": True})
@@ -144,19 +160,19 @@ class TuneTrial(tune.Trainable):
             self._said.put(error)
         else:
             error_file.unlink(missing_ok=True)
-            last = looks(self.folder.steps(self.task.sweep.arm))[-1]
+            last = looks(self.folder.steps(self.arm))[-1]
             self._said.put(last | {"done": True})
 
     def _on_record(self, record: StepRecord, folder: RunFolder) -> None:
-        """Tell of each look at the validation classes, once; of the last when the run has ended."""
+        """Tell of each look, once; of the last when the run has ended."""
         for look in looks([record]):
-            if self._step < look["step"] < self.settings.train.steps:
+            if self._step < look["step"] < self.steps:
                 self._step = look["step"]
                 self._said.put(look)
 
     def _checkpoint(self, step: int) -> Path | None:
         """The worker's newest checkpoint, if it is of that step or later."""
-        checkpoints = (self.folder.checkpoints / self.task.sweep.arm).glob("*/steps.jsonl")
+        checkpoints = (self.folder.checkpoints / self.arm).glob("*/steps.jsonl")
         newest = max(checkpoints, default=None)
         if newest is None or len(records_of(newest.parent)) < step:
             return None

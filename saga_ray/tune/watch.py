@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -33,6 +33,8 @@ class Watched:
 
     number: int
     values: Values
+    steps: int
+    """Of a trial like this that nobody stops."""
     state: State = "runs"
     step: int = 0
     value: float | None = None
@@ -47,8 +49,8 @@ class Watch(Callback):
 
     sweep: SweepSettings
     folder: Path
-    steps: int
-    """Of a trial that nobody stops."""
+    steps_of: Callable[[Values], int]
+    """Of a trial with these values that nobody stops."""
     trials: dict[str, Watched] = field(default_factory=dict)
     console: Console = field(default_factory=lambda: Console(soft_wrap=True))
 
@@ -93,14 +95,14 @@ class Watch(Callback):
         """See `Callback`."""
         watched = self._watched(trial)
         watched.step, watched.value = int(result["step"]), float(result[self.sweep.metric])
-        self._note(watched, f"step {watched.step}/{self.steps}")
+        self._note(watched, f"step {watched.step}/{watched.steps}")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """See `Callback`."""
         watched = self._watched(trial)
         watched.state = "ended"
         watched.seconds += self._spent(trial)
-        self._note(watched, "has ended" if watched.step >= self.steps else "was stopped")
+        self._note(watched, "has ended" if watched.step >= watched.steps else "was stopped")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """See `Callback`."""
@@ -131,7 +133,7 @@ class Watch(Callback):
             table.add_row(
                 str(watched.number),
                 *map(shown, values),
-                f"{watched.step}/{self.steps}",
+                f"{watched.step}/{watched.steps}",
                 "" if watched.value is None else f"{watched.value:.2%}",
                 f"{seconds:.0f}",
                 watched.state,
@@ -148,7 +150,8 @@ class Watch(Callback):
     def _watched(self, trial: Any) -> Watched:
         known = self.trials.get(trial.trial_id)
         if known is None:
-            known = Watched(len(self.trials) + 1, values_of(trial.config))
+            values = values_of(trial.config)
+            known = Watched(len(self.trials) + 1, values, self.steps_of(values))
             self.trials[trial.trial_id] = known
         return known
 

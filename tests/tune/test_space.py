@@ -9,6 +9,7 @@ import pytest
 
 from saga_ray.config.overrides import resolve
 from saga_ray.config.presets import to_toml
+from saga_ray.config.searched import last_trained
 from saga_ray.config.sweep import corners, preset_settings, resolve_sweep, space_names, trial_settings
 from saga_ray.errors import UserError
 
@@ -19,14 +20,15 @@ def test_a_space_that_ships_gives_runs_that_can_be_started(name: str) -> None:
     assert sweep.name.replace("-", "_") == name
     for values in corners(sweep):
         settings = trial_settings(sweep, values)
-        assert settings.arms == [sweep.arm] and settings.evaluation.part == "validation"
-        assert settings.train.steps % sweep.validate_every == 0, "the last step is looked at too"
+        arm, steps = last_trained(settings)
+        assert arm == {"train": sweep.arm, "cir": "instruct"}[sweep.command]
+        assert settings.evaluation.part == "validation"
+        assert steps % sweep.validate_every == 0, "the last step is looked at too"
 
 
 def test_the_spaces_are_those_that_are_promised() -> None:
-    assert {"loss_weights", "pooler", "grpo", "metric_loss", "grpo_weight", "furniture_sweep"} <= set(
-        space_names()
-    )
+    promised = {"loss_weights", "pooler", "grpo", "metric_loss", "composed", "grpo_weight", "furniture_sweep"}
+    assert promised <= set(space_names())
 
 
 def test_a_winner_s_preset_is_what_saga_train_reads(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
-"""Search settings: many runs of a preset with other values, compared over the validation classes.
+"""Search settings: many runs of a preset with other values, compared over validation classes or queries.
 
 examples:
   saga sweep grpo_weight                              a space that ships, see tune_spaces/
   saga sweep spaces/mine.toml --set trials=20         your own
+  saga sweep composed                                 of composed retrieval: runs of `saga cir train`
   saga sweep loss_weights --resume SWEEP              go on after an interruption
 """
 
@@ -36,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
     """Search; prints the winner, then where to look."""
     from saga_ray.config.home import new_run_folder, output_home
     from saga_ray.config.presets import to_toml
+    from saga_ray.config.searched import searched
     from saga_ray.config.sweep import resolve_sweep, trial_settings
     from saga_ray.errors import UserError
 
@@ -67,8 +69,10 @@ def run(args: argparse.Namespace) -> int:
     if result.best is None:
         raise UserError(f"no trial has finished; {output / 'result.json'} says what became of each")
     best = result.trial(result.best)
+    known = searched(settings.command)
     print(
-        f"winner   trial {numbers[best.id]}: {settings.metric} {best.value:.2%} over the validation classes"
+        f"winner   trial {numbers[best.id]}: {settings.metric} {best.value:.2%} over the validation "
+        f"{known.held_out}"
     )
     if settings.repeats > 1:
         mean = over_seeds(result.trials, best)
@@ -76,7 +80,8 @@ def run(args: argparse.Namespace) -> int:
     for name, value in best.values.items():
         print(f"         {name} = {value}")
     for id, measured in result.test.items():
-        print(f"test     trial {numbers[id]}: R@1 {measured['recall@1']:.2%}, MAP@R {measured['map@r']:.2%}")
+        found = ", ".join(f"{heading} {measured[name]:.2%}" for heading, name in known.headline.items())
+        print(f"test     trial {numbers[id]}: {found}")
     base = trial_settings(settings, best.values)
     print(f"model    {result.registered}")
     print(f"MLflow   {how_to_open(store_uri(base, output_home(output)))}")

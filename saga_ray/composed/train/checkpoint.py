@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from saga_ray.composed.embedder import Embedder
-from saga_ray.train.checkpoint import RECORDS_FILE, TRAINING_FILE
+from saga_ray.train.checkpoint import RECORDS_FILE, TRAINING_FILE, restore_optimizer
 from saga_ray.train.records import StepRecord
 
 EMBEDDER_FOLDER = "embedder"
@@ -44,9 +44,9 @@ def checkpoint_folder(
 
 
 def restore(folder: str | os.PathLike[str], embedder: Embedder, optimizer: torch.optim.Optimizer) -> None:
-    """Put a checkpoint's state into an embedder that was adapted as it was then."""
+    """Put a checkpoint's state into an embedder that was adapted as it was then, and an optimizer."""
     state = torch.load(Path(folder) / TRAINING_FILE, map_location="cpu", weights_only=True)
     with torch.no_grad():
         for parameter, value in zip(embedder.trained(), state["trained"], strict=True):
             parameter.copy_(value)
-    optimizer.load_state_dict(state["optimizer"])
+    restore_optimizer(optimizer, state["optimizer"])

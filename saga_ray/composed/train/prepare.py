@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from saga_ray.composed import sources
-from saga_ray.composed.benchmarks import Benchmark
+from saga_ray.composed.benchmarks import Benchmark, triplets
 from saga_ray.composed.embedder import Embedder
 from saga_ray.composed.examples import TrainingData
 from saga_ray.composed.train.start import start_embedder
@@ -23,7 +23,7 @@ class Ready:
 
     data: TrainingData
     validation: Benchmark | None
-    """Queries by which a baseline's weight is chosen."""
+    """Queries by which a baseline's weight is chosen, and that are looked at during training."""
     scored: Benchmark | None
     """Queries of `evaluation.part`; none where the source has none."""
 
@@ -32,14 +32,27 @@ def prepare(settings: ComposedSettings) -> Ready:
     """Raises UserError where data, model and settings do not fit."""
     source = settings.data.source
     data = sources.load(source)
-    _require_examples(data, settings)
+    require_examples(data, settings)
     _require_room(start_embedder(settings, None), data, settings)
+    if settings.evaluation.validate_every:
+        require_queries(source, "validation")
     scored = sources.queries(source, settings.evaluation.part)
     return Ready(data, sources.queries(source, "validation"), scored)
 
 
-def _require_examples(data: TrainingData, settings: ComposedSettings) -> None:
-    """What each stage trains on must be there, more than one of it."""
+def require_queries(source: str, part: str) -> Benchmark:
+    """A source's own queries of a part. Raises UserError where it has none."""
+    found = sources.queries(source, part)
+    if found is None:
+        raise UserError(
+            f"{source} has no {part} queries, so nothing can be scored on them: give some lines of its "
+            f"{triplets.FILE_NAME} that have a target picture the split {part}"
+        )
+    return found
+
+
+def require_examples(data: TrainingData, settings: ComposedSettings) -> None:
+    """What each stage trains on must be there, more than one of it. Raises UserError."""
     instruct = settings.instruct
     for stage, steps, examples, what in (
         ("align", settings.align.steps, data.captioned, "captions"),

@@ -47,7 +47,8 @@ class CirTrainingResult(Record):
     seed: int
     stages: dict[str, StageRecord]
     scored: dict[str, CirResult] = Field(
-        description="stage -> the embedder that it left, on the source's own queries; empty: it has none"
+        description="stage -> the embedder that it left, on the source's own queries; empty: it has none, or "
+        "the run was a trial of a sweep"
     )
     data: TrainedOn
     seconds: float = Field(ge=0, description="wall-clock seconds of the run, of all its sessions")

@@ -8,20 +8,18 @@ from __future__ import annotations
 import statistics
 import time
 from pathlib import Path
-from typing import Any
 
 import ray
 
-from saga_ray.composed.benchmarks import Benchmark
-from saga_ray.composed.evaluation import evaluate
 from saga_ray.composed.identity import embedding_size
-from saga_ray.composed.query_embeddings import COMPOSED, IMAGE_AND_TEXT
+from saga_ray.composed.query_embeddings import COMPOSED
 from saga_ray.composed.result import RESULT, CirResult
 from saga_ray.composed.train.checkpoint import EMBEDDER_FOLDER
 from saga_ray.composed.train.prepare import Ready, prepare
 from saga_ray.composed.train.result import CirTrainingResult, StageRecord, TrainedOn
+from saga_ray.composed.train.scores import score
 from saga_ray.composed.train.worker import StageTask
-from saga_ray.config.composed import STAGES, ComposedSettings
+from saga_ray.config.composed import ComposedSettings
 from saga_ray.config.home import output_home
 from saga_ray.data.stream import put_images
 from saga_ray.retrieval.record import installed_versions
@@ -33,19 +31,21 @@ from saga_ray.train.launch import launch
 from saga_ray.train.logbook import Logbook
 from saga_ray.train.progress import Progress
 from saga_ray.train.records import StepRecord
+from saga_ray.train.trial import Trial
 
 EVALUATION = "evaluation"
-TEXT_WEIGHTS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-"""Of which the baseline image + text gets the best, by validation queries."""
+"""In a run's folder: the last embedder on the source's own queries; in MLflow: a stage's embedder."""
 
 
-def run(settings: ComposedSettings, output: Path, *, resume: bool = False) -> CirTrainingResult:
-    """Train both stages and score what each left; returns what ``result.json`` holds. Raises `UserError` for
-    what the user can put right.
+def run(
+    settings: ComposedSettings, output: Path, *, resume: bool = False, trial: Trial | None = None
+) -> CirTrainingResult:
+    """Train both stages and score what each left; returns what ``result.json`` holds. A sweep's trial is not
+    scored: it was looked at while it trained. Raises `UserError` for what the user can put right.
     """
     started = time.monotonic()
     output = RunFolder.check(output, resume=resume)
-    stages = [stage for stage in STAGES if settings.stage(stage).steps]
+    stages = list(settings.trained)
     progress = Progress(stages)
     progress.say(f"loading captions and triplets ({settings.data.source})")
     ready = prepare(settings)
@@ -53,14 +53,18 @@ def run(settings: ComposedSettings, output: Path, *, resume: bool = False) -> Ci
         wait_for_resources(settings, None)
         with (
             Tracker.start(
-                settings, output_home(output), nodes=alive_nodes(), run_id=RunFolder.mlflow_run(output)
+                settings,
+                output_home(output),
+                nodes=alive_nodes(),
+                run_id=RunFolder.mlflow_run(output),
+                parent=trial.mlflow_parent if trial else None,
             ) as tracker,
             RunFolder.open(output, settings, resume=resume, began=started) as folder,
             progress,
         ):
             folder.note_mlflow_run(tracker.run_id)
             tracker.tag({"saga.data_hash": ready.data.hash, "saga.folder": str(folder.path)})
-            trainer = StageTrainer(settings, ready, folder, tracker, progress)
+            trainer = StageTrainer(settings, ready, folder, tracker, progress, trial)
             for stage, before in zip(stages, [None, *stages], strict=False):
                 if folder.finished(stage) is None:
                     trainer.train(stage, folder.model(before) if before else None)
@@ -68,7 +72,7 @@ def run(settings: ComposedSettings, output: Path, *, resume: bool = False) -> Ci
                 name=settings.name,
                 seed=settings.seed,
                 stages={stage: StageRecord(**(folder.finished(stage) or {})) for stage in stages},
-                scored=_score(settings, ready, folder, stages, progress),
+                scored={} if trial else _score(settings, ready, folder, stages, progress),
                 data=TrainedOn(
                     source=settings.data.source,
                     note=ready.data.note,
@@ -106,13 +110,17 @@ class StageTrainer:
         folder: RunFolder,
         tracker: Tracker,
         progress: Progress,
+        trial: Trial | None,
     ) -> None:
         self.settings, self.folder, self.tracker, self.progress = settings, folder, tracker, progress
+        self.trial, self.last = trial, list(settings.trained)[-1]
         self.data, self.images = ray.put(ready.data), put_images(ready.data.pictures)
+        looked_at = ready.validation if settings.evaluation.validate_every else None
+        self.validation = ray.put(looked_at) if looked_at else None
 
     def train(self, stage: str, start: Path | None) -> None:
         """Train a stage from the embedder in `start`, or from the supervisor, and keep what it leaves."""
-        settings = self.settings
+        settings, trial, last = self.settings, self.trial, stage == self.last
         with self.tracker.arm(stage, settings) as log:
             logbook = Logbook(self.folder, stage, log, settings.train.checkpoint_every)
             self.progress.begin(stage, settings.stage(stage).steps, done=logbook.done)
@@ -120,11 +128,26 @@ class StageTrainer:
             def on_record(record: StepRecord) -> None:
                 logbook.take(record)
                 self.progress.update(record)
+                if trial:
+                    trial.on_record(record, self.folder)
 
-            def task(actor: Any) -> StageTask:
-                return StageTask(stage, settings, self.data, self.images, start, actor)
-
-            checkpoint = launch(task, settings, self.folder.checkpoints, stage, on_record)
+            checkpoint = launch(
+                lambda actor: StageTask(
+                    stage=stage,
+                    settings=settings,
+                    data=self.data,
+                    images=self.images,
+                    validation=self.validation if last else None,
+                    start=start,
+                    start_from=trial.start_from if trial and last else None,
+                    log=actor,
+                ),
+                settings,
+                self.folder.checkpoints,
+                stage,
+                on_record,
+                trial.stop if trial else None,
+            )
             records = records_of(checkpoint)
             logbook.close(records)
             self.folder.finish(stage, checkpoint / EMBEDDER_FOLDER, stage_record(records).model_dump())
@@ -158,30 +181,10 @@ def _score(
         if stage == stages[-1] and (output / RESULT).is_file():  # all of it is there, or nothing
             scored[stage] = CirResult.model_validate_json((output / RESULT).read_text(encoding="utf-8"))
             continue
-        model = folder.model(stage)
-        weight = _text_weight(settings, model, ready.validation)
-        scored[stage] = evaluate(
-            model,
-            ready.scored,
-            output=output if stage == stages[-1] else None,
-            text_weight=weight,
-            settings=settings.evaluation,
-            gpus=settings.train.gpus_per_worker,
-            seed=settings.seed,
+        last = stage == stages[-1]
+        scored[stage] = score(
+            folder.model(stage), ready.scored, ready.validation, settings, output if last else None
         )
         composed = scored[stage].measures[COMPOSED]
         progress.say(f"{stage}: R@1 {composed['recall@1']:.1%} of composed queries on unseen pictures")
     return scored
-
-
-def _text_weight(settings: ComposedSettings, model: Path, validation: Benchmark | None) -> float:
-    """The text's share with which the sum of image and text finds most on validation queries; an even one
-    where there are none."""
-    if validation is None:
-        return 0.5
-
-    def found(weight: float) -> float:
-        measured = evaluate(model, validation, text_weight=weight, settings=settings.evaluation)
-        return measured.measures[IMAGE_AND_TEXT]["recall@1"]
-
-    return max(TEXT_WEIGHTS, key=found)

@@ -1,4 +1,5 @@
-"""The loop of one worker of a stage: a batch, a step, a record, now and then a checkpoint.
+"""The loop of one worker of a stage: a batch, a step, a record, now and then a look at validation queries
+and a checkpoint.
 
 Runs inside Ray Train, one worker a process. Consumes the stage's plan in order; waits for the data stream and
 the other workers, each with a limit; produces records for the driver, checkpoints, and at the end the
@@ -18,11 +19,13 @@ import ray.train
 import torch
 from ray.train.torch import get_device
 
+from saga_ray.composed.benchmarks import Benchmark
 from saga_ray.composed.embedder import Embedder
 from saga_ray.composed.examples import Captioned, TrainingData, Triplet
 from saga_ray.composed.plan import PlannedStageBatch, StageBatch, StagePlan
 from saga_ray.composed.step import StageStep
 from saga_ray.composed.train.checkpoint import checkpoint_folder, restore
+from saga_ray.composed.train.scores import look
 from saga_ray.composed.train.start import start_embedder
 from saga_ray.config.composed import AlignSettings, ComposedSettings, InstructSettings
 from saga_ray.config.settings import DataSettings
@@ -43,9 +46,13 @@ class StageTask:
     data: ray.ObjectRef[TrainingData]
     images: Images
     """The data's pictures, for the data tasks."""
+    validation: ray.ObjectRef[Benchmark] | None
+    """Queries that are looked at every so many steps; none: they are not."""
     start: Path | None
     """Folder of the embedder that the stage before has left, on storage that all nodes share; none: the
     supervisor as it is."""
+    start_from: Path | None
+    """Another run's checkpoint of this stage to go on from, where the stage has none of its own."""
     log: Any
     """Handle of the actor that carries records to the driver."""
 
@@ -67,11 +74,14 @@ def train_stage(task: StageTask) -> None:
     optimizer = build_optimizer(embedder, stage)
     records: list[StepRecord] = []
     checkpoint = ray.train.get_checkpoint()
+    if checkpoint is None and task.start_from is not None:
+        checkpoint = ray.train.Checkpoint.from_directory(task.start_from)
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
             restore(folder, embedder, optimizer)
             records = records_of(folder)
     embedder.train()
+    validation = ray.get(task.validation) if task.validation and world.rank == 0 else None
     step_runner = StageStep(embedder, settings, world)
     batches = _batches(task, embedder, world, start=len(records))
     told: ray.ObjectRef[bool] | None = None
@@ -90,12 +100,14 @@ def train_stage(task: StageTask) -> None:
 
         record: StepRecord = {"step": step, "progress": progress, "rate": factor, **losses}
         record["seconds/step"] = time.perf_counter() - started
+        ended = step + 1 == stage.steps
+        if validation and ((step + 1) % settings.evaluation.validate_every == 0 or ended):
+            record.update(look(embedder, validation, settings))
         records.append(record)
         if world.rank == 0:
             if told is not None:
                 go_on = ray.get(told)  # fails when the driver has given up, and so ends this worker
             told = task.log.append.remote(record)
-        ended = step + 1 == stage.steps
         if ended or (step + 1) % settings.train.checkpoint_every == 0:
             _report(embedder, optimizer, records, world, ended=ended)
         if not bool(world.broadcast_number(go_on)):  # rank 0 alone is told
