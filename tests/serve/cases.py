@@ -1,5 +1,5 @@
-"""A small encoder, a small embedder, an index of each, pictures of every kind, and the app over them without a
-network.
+"""A small encoder and a small embedder, an index of each, pictures of every kind, and the app over them
+without a network.
 """
 
 from __future__ import annotations
