@@ -1,5 +1,5 @@
-"""A small server of the HTTP API that the page speaks: pictures are found by their mean colour, or by the colour
-that a text or an instruction names.
+"""A small server of the HTTP API that the page speaks: pictures are found by their mean colour, or by the
+colour that a text or an instruction names.
 """
 
 from __future__ import annotations
@@ -92,10 +92,16 @@ def application(stub: Stub) -> Starlette:
         index: dict[str, Any] | None = {"size": len(stub.pictures), "kind": "flat"} if stub.index else None
         if index and stub.examples:
             index["examples"] = [hit(name, 0.0) for name in list(stub.pictures)[::VIEWS]]
-        model = {"id": "colours", "image_size": 96, "embedding_size": 3, "hash": "0123456789abcdef" * 4}
-        return JSONResponse(
-            {"data": [{**model, "accepts": list(stub.accepts), "attention": stub.attention, "index": index}]}
-        )
+        model = {
+            "id": "colours",
+            "image_size": 96,
+            "embedding_size": 3,
+            "hash": "0123456789abcdef" * 4,
+            "accepts": list(stub.accepts),
+            "attention": stub.attention,
+            "index": index,
+        }
+        return JSONResponse({"data": [model]})
 
     async def search(request: Request) -> Response:
         fields = request.state.fields
