@@ -25,6 +25,13 @@ class How:
     local: bool
     gpus: float
 
+    @property
+    def device(self) -> str:
+        """Where the model is to be loaded: actors take it from the CPU to where they are."""
+        import torch
+
+        return "cuda" if self.local and torch.cuda.is_available() else "cpu"
+
 
 def check_workers(workers: int | None) -> None:
     """Raises UserError for what is not a number of actors."""

@@ -21,6 +21,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from saga_ray.composed.identity import CONFIG, HEAD, MODEL
 from saga_ray.errors import UserError
 from saga_ray.losses.precision import full_precision
 from saga_ray.models import supervisors
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
 
-CONFIG, MODEL, HEAD = "embedder.json", "model", "head.safetensors"
 SHOWN = 60
 """Characters of a prompt that a message shows."""
 
@@ -144,14 +144,20 @@ class Embedder(nn.Module):
             ([prompts.text(each) for each in texts], False),
             ([prompts.composed(each) for each in instructions], True),
         ):
-            self._require_room(asked, [self._length(each, image=image) for each in asked])
+            self._require_room(asked, [self.length(each, image=image) for each in asked])
 
-    def _length(self, text: str, *, image: bool) -> int:
+    @property
+    def context(self) -> int:
+        """Positions that the language model reads at most."""
+        return int(self.supervisor.language_model.config.get_text_config().max_position_embeddings)
+
+    def length(self, text: str, *, image: bool) -> int:
+        """Positions of a prompt, with its image, if any; `text` is all of the prompt, see `prompts`."""
         before, after = self.supervisor.embedding_layout(text, image=image)
         return len(before) + len(after) + self.end + (self.supervisor.tokens_per_image if image else 0)
 
     def _require_room(self, texts: Sequence[str], lengths: Sequence[int]) -> None:
-        most = int(self.supervisor.language_model.config.get_text_config().max_position_embeddings)
+        most = self.context
         for text, length in zip(texts, lengths, strict=True):
             if length > most:
                 raise UserError(

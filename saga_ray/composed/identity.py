@@ -1,4 +1,7 @@
-"""Which folder holds the embedder that a person means, and which embedder that is."""
+"""Which folder holds the embedder that a person means, and which embedder that is.
+
+Nothing here imports torch: a server's processes that only decode ask which model is served.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +9,34 @@ import hashlib
 import json
 from pathlib import Path
 
-from saga_ray.composed.embedder import CONFIG, HEAD, MODEL
 from saga_ray.config.composed import STAGES
 from saga_ray.config.home import find_run
 from saga_ray.errors import UserError
+from saga_ray.prompts import composed as prompts
+from saga_ray.retrieval.index.identity import PREPROCESSING
 from saga_ray.train.folder import RunFolder
+
+CONFIG, MODEL, HEAD = "embedder.json", "model", "head.safetensors"
+"""What is in an embedder's folder."""
 
 
 def find_embedder(name: str) -> Path:
     """The folder of an embedder: ``name`` is such a folder, or a run's folder or name, of which the last
     stage's is meant. Raises UserError."""
     folder = find_run(name)
-    for place in (folder, *(RunFolder(folder).model(stage) for stage in reversed(STAGES))):
-        if (place / CONFIG).is_file():
-            return place
-    raise UserError(
-        f"{folder} holds no embedder of composed retrieval: it is neither one nor the folder of a "
-        "`saga cir train` whose first stage has ended"
-    )
+    found = embedder_in(folder)
+    if found is None:
+        raise UserError(
+            f"{folder} holds no embedder of composed retrieval: it is neither one nor the folder of a "
+            "`saga cir train` whose first stage has ended"
+        )
+    return found
+
+
+def embedder_in(folder: Path) -> Path | None:
+    """The folder of the embedder that a folder is, or of its run's last one; none where there is none."""
+    places = (folder, *(RunFolder(folder).model(stage) for stage in reversed(STAGES)))
+    return next((place for place in places if (place / CONFIG).is_file()), None)
 
 
 def embedding_size(folder: Path) -> int:
@@ -47,3 +60,10 @@ def embedder_hash(folder: Path) -> str:
             with file.open("rb") as content:
                 total.update(hashlib.file_digest(content, "sha256").digest())
     return total.hexdigest()
+
+
+def gallery_hash(folder: Path) -> str:
+    """SHA-256 over all that decides the embedder's embeddings of pictures: itself, how pixels are made of a
+    picture, and the prompt. Raises UserError where the folder holds no embedder.
+    """
+    return hashlib.sha256(repr((embedder_hash(folder), PREPROCESSING, prompts.image())).encode()).hexdigest()

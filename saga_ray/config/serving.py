@@ -38,7 +38,11 @@ class ServeSettings(Section):
     )
 
     request_mib: Amount = Field(32.0, description="largest body of a request, in MiB")
-    request_pictures: Count = Field(256, description="most pictures in a request")
+    request_pictures: Count = Field(256, description="most pictures and texts in a request")
+    text_characters: Count = Field(
+        10_000,
+        description="most characters of a text or an instruction, beside the model's context",
+    )
     picture_megapixels: Amount = Field(50.0, description="most pixels of a picture, in millions")
     picture_side: Count = Field(20_000, description="most pixels along a side of a picture")
     formats: list[str] = Field(
@@ -59,17 +63,18 @@ class ServeSettings(Section):
         256.0, description="bodies that an API replica holds at the same time, in MiB"
     )
     waiting_pictures: Count = Field(
-        1024, description="pictures that wait in an API replica, and in a model replica; more get 429"
+        1024,
+        description="pictures and texts that wait in an API replica, and in a model replica; more get 429",
     )
     retry_after_s: Count = Field(1, description="when a client that got 429 is told to try again, in seconds")
     receive_s: Amount = Field(20.0, description="longest time that a client may take to send its request")
     request_s: Amount = Field(30.0, description="longest time that a request may take in all")
 
-    batch_pictures: Count = Field(32, description="most pictures that the model embeds at a time")
+    batch_pictures: Count = Field(32, description="most pictures and texts that the model embeds at a time")
     batch_wait_ms: Annotated[float, Field(ge=0)] = Field(
         0.0,
-        description="longest wait of a picture for others to be embedded with, while the model is idle; "
-        "while it works the next batch gathers by itself",
+        description="longest wait of a picture or text for others to be embedded with, while the model is "
+        "idle; while it works the next batch gathers by itself",
     )
     apart: bool | None = Field(
         None,

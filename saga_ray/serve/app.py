@@ -43,7 +43,8 @@ def create_app(
     meter = meter or Meter()
     app = FastAPI(
         title="saga",
-        description="Embeddings of pictures, and the pictures of an index that are nearest.",
+        description="Embeddings of pictures, of texts where the model takes them, and the pictures of an "
+        "index that are nearest.",
         version=version("saga-ray"),
         docs_url=None,
         redoc_url=None,

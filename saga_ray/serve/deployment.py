@@ -5,15 +5,15 @@ CPUs one kind of replica does both.
     serve deploy jobs/serve.yaml
 
 To deploy again under the same name is a rolling update: new replicas take over from old ones, and requests
-that an old one has begun it also ends. Encoder and index live in one replica, so a search never compares
-embeddings of two encoders, also not while both versions run side by side.
+that an old one has begun it also ends. Model and index live in one replica, so a search never compares
+embeddings of two models, also not while both versions run side by side.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,8 +28,8 @@ from saga_ray.config.serving import ServeSettings, resolve_serving
 from saga_ray.errors import UserError
 from saga_ray.retrieval.index import Hit
 from saga_ray.serve.app import create_app
-from saga_ray.serve.backend import Backend, Card, Full, NoIndex, Pixels, WrongSize
-from saga_ray.serve.backend import Numbers as Embeddings
+from saga_ray.serve.backend import Backend, Card, Embedded, Full, Item, Refusal
+from saga_ray.serve.backend import Numbers as Weights
 from saga_ray.serve.errors import ApiError
 from saga_ray.serve.metrics import Meter, Numbers
 from saga_ray.serve.source import Pinned, pin
@@ -78,7 +78,7 @@ class Model:
         self._reporter.start()
         try:
             return await getattr(self._engine, method)(*arguments)
-        except (Full, WrongSize, NoIndex) as refusal:
+        except Refusal as refusal:
             return refusal
 
 
@@ -173,17 +173,17 @@ class _Replicas:
         """See `Backend`."""
         return cast("Card", await self._ask("card"))
 
-    async def embed(self, images_BHWC: Pixels) -> Embeddings:
+    async def embed(self, items: Sequence[Item]) -> Embedded:
         """See `Backend`."""
-        return cast("Embeddings", await self._ask("embed", images_BHWC))
+        return cast("Embedded", await self._ask("embed", items))
 
-    async def attention(self, images_BHWC: Pixels) -> Embeddings:
+    async def attention(self, items: Sequence[Item]) -> Weights:
         """See `Backend`."""
-        return cast("Embeddings", await self._ask("attention", images_BHWC))
+        return cast("Weights", await self._ask("attention", items))
 
-    async def search(self, images_BHWC: Pixels, k: int) -> list[list[Hit]]:
+    async def search(self, items: Sequence[Item], k: int) -> list[list[Hit]]:
         """See `Backend`."""
-        return cast("list[list[Hit]]", await self._ask("search", images_BHWC, k))
+        return cast("list[list[Hit]]", await self._ask("search", items, k))
 
     async def neighbours(self, id: str, k: int) -> list[Hit] | None:
         """See `Backend`."""

@@ -1,4 +1,4 @@
-"""The encoder and its index in one process: what computes, behind every way of serving."""
+"""The model and its index in one process: what computes, behind every way of serving."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import copy
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,21 @@ import torch
 
 from saga_ray.config.serving import ServeSettings
 from saga_ray.errors import UserError
-from saga_ray.models.encoder import Encoder
-from saga_ray.retrieval.index import Hit, Index, encoder_hash
-from saga_ray.serve.backend import Card, IndexCard, NoIndex, Numbers, Pixels, WrongSize
+from saga_ray.retrieval.index import Hit, Index
+from saga_ray.serve import models
+from saga_ray.serve.backend import (
+    KINDS,
+    BadText,
+    Card,
+    Embedded,
+    IndexCard,
+    Item,
+    NoAttention,
+    NoIndex,
+    NotTaken,
+    Numbers,
+    WrongSize,
+)
 from saga_ray.serve.batching import Batcher
 from saga_ray.serve.metrics import Meter
 
@@ -25,7 +38,7 @@ RELOAD_EVERY_S = 2.0
 
 
 class Engine:
-    """Implements `Backend`. Encoder and index are one unit: replaced together, they always fit together."""
+    """Implements `Backend`. Model and index are one unit: replaced together, they always fit together."""
 
     def __init__(
         self,
@@ -36,72 +49,106 @@ class Engine:
         device: str = "cpu",
         meter: Meter | None = None,
     ) -> None:
-        """Raises UserError where the folder holds no encoder, or another encoder built the index."""
+        """Raises UserError where the folder holds no model, or another model built the index."""
         if device == "cpu":
             torch.set_num_threads(settings.threads)
-        self._encoder = Encoder.load(folder).to(device)
+        self._model = models.load(folder, device)
         self._device = device
         self._name = name or settings.name or folder.name
-        self._hash = encoder_hash(folder)
         self._index: Index | None = None
         if settings.index is not None:
             self._index = Index.open(Path(settings.index).expanduser())
-            self._index.require_encoder(folder)
+            self._index.require_model(self._model.hash, folder)
         self._looked = time.monotonic()
         self._reloading: asyncio.Future[None] | None = None
-        self._batcher = Batcher(
+        self._batcher: Batcher[Item] = Batcher(
             self._compute,
             most=settings.batch_pictures,
             wait_s=settings.batch_wait_ms / 1000,
             waiting=settings.waiting_pictures,
             count=(meter or Meter()).batch,
         )
-        self._compute(np.zeros((1, *self._shape), dtype=np.uint8))  # the first pass is slow; not a client's
+        self._compute([Item(np.zeros(self._shape, dtype=np.uint8))])  # the first pass is slow; not a client's
 
     @property
     def _shape(self) -> tuple[int, int, int]:
-        size = self._encoder.tower.image_size
-        return (size, size, 3)
+        return (self._model.image_size, self._model.image_size, 3)
 
-    def _compute(self, images_BHWC: Pixels) -> Numbers:
-        """Embedding and attention beside each other, z_BE | beta_BN: one pass gives both."""
-        with torch.inference_mode():
-            images = torch.tensor(images_BHWC, device=self._device)  # a copy: Ray's memory is read-only
-            z_BE, beta_BN = self._encoder.pooler(self._encoder.tokens(images))
-            return torch.cat([z_BE, beta_BN], dim=1).float().cpu().numpy()
+    def _compute(self, items: list[Item]) -> Numbers:
+        """What the model makes of a batch, z_BE | beta_BN; it is given one kind of item at a time."""
+        width = self._model.embedding_size + self._model.patches
+        results_BR = np.empty((len(items), width), dtype=np.float32)
+        for kind in KINDS:
+            rows = [row for row, item in enumerate(items) if item.kind == kind]
+            if not rows:
+                continue
+            images = [image for row in rows if (image := items[row].image_HWC) is not None]
+            texts = [text for row in rows if (text := items[row].text) is not None]
+            with torch.inference_mode():
+                images_BHWC = torch.from_numpy(np.stack(images)).to(self._device) if images else None
+                results_BR[rows] = self._model.compute(kind, images_BHWC, texts).float().cpu().numpy()
+        return results_BR
 
-    async def _run(self, images_BHWC: Pixels) -> tuple[Numbers, Numbers]:
-        if images_BHWC.shape[1:] != self._shape:
-            raise WrongSize(self._encoder.tower.image_size)
-        results_BR = await self._batcher(images_BHWC)
-        width = self._encoder.pooler.embedding_size
-        return results_BR[:, :width], results_BR[:, width:]
+    async def _run(self, items: Sequence[Item]) -> tuple[Numbers, int]:
+        """The results, and the tokens that were read for them."""
+        for item in items:
+            if item.kind not in self._model.takes:
+                raise NotTaken(item.kind)
+            if item.image_HWC is not None and item.image_HWC.shape != self._shape:
+                raise WrongSize(self._model.image_size)
+        if any(item.text is not None for item in items):
+            tokens = await asyncio.to_thread(self._tokens, items)  # to cut a text up may take its time
+        else:
+            tokens = self._tokens(items)
+        return await self._batcher(items), tokens
+
+    def _tokens(self, items: Sequence[Item]) -> int:
+        """How many the items have. Raises BadText for an item that the model cannot read."""
+        total = 0
+        for place, item in enumerate(items):
+            try:
+                length = self._model.length(item)
+            except UserError as error:
+                raise BadText(place, f"cannot be read: {error}") from error
+            if length > self._model.context:
+                raise BadText(
+                    place,
+                    f"has {length:,} tokens with its prompt, and the model reads {self._model.context:,} at "
+                    "most: shorten it",
+                )
+            total += length
+        return total
 
     async def card(self) -> Card:
         """See `Backend`."""
         index = await self._fresh_index() if self._index is not None else None
         return Card(
             id=self._name,
-            hash=self._hash,
-            image_size=self._encoder.tower.image_size,
-            embedding_size=self._encoder.pooler.embedding_size,
-            tokens_per_image=self._encoder.tower.tokens_per_image,
+            hash=self._model.hash,
+            takes=self._model.takes,
+            image_size=self._model.image_size,
+            embedding_size=self._model.embedding_size,
+            attention=self._model.patches > 0,
             index=None if index is None else IndexCard(index.size, index.kind),
         )
 
-    async def embed(self, images_BHWC: Pixels) -> Numbers:
+    async def embed(self, items: Sequence[Item]) -> Embedded:
         """See `Backend`."""
-        return (await self._run(images_BHWC))[0]
+        results_BR, tokens = await self._run(items)
+        return Embedded(results_BR[:, : self._model.embedding_size], tokens)
 
-    async def attention(self, images_BHWC: Pixels) -> Numbers:
+    async def attention(self, items: Sequence[Item]) -> Numbers:
         """See `Backend`."""
-        return (await self._run(images_BHWC))[1]
+        if not self._model.patches:
+            raise NoAttention
+        results_BR, _ = await self._run(items)
+        return results_BR[:, self._model.embedding_size :]
 
-    async def search(self, images_BHWC: Pixels, k: int) -> list[list[Hit]]:
+    async def search(self, items: Sequence[Item], k: int) -> list[list[Hit]]:
         """See `Backend`."""
         index = await self._fresh_index()
-        z_QE = await self.embed(images_BHWC)
-        return await asyncio.to_thread(index.search, z_QE, k)
+        embedded = await self.embed(items)
+        return await asyncio.to_thread(index.search, embedded.z_BE, k)
 
     async def neighbours(self, id: str, k: int) -> list[Hit] | None:
         """See `Backend`."""
@@ -132,7 +179,7 @@ class Engine:
         return self._index
 
     def _reload(self, index: Index) -> None:
-        """Take a newer snapshot, unless another encoder built that one."""
+        """Take a newer snapshot, unless another model built that one."""
         newer = copy.copy(index)  # calls that are under way keep theirs
         try:
             if not newer.reload():
@@ -140,7 +187,7 @@ class Engine:
         except UserError as error:
             log.warning("the index cannot be read again, the server goes on with what it has: %s", error)
             return
-        if newer.encoder_hash != self._hash:
-            log.warning("the index %s is now another encoder's; the server keeps the old one", index.folder)
+        if newer.encoder_hash != self._model.hash:
+            log.warning("the index %s is now another model's; the server keeps the old one", index.folder)
             return
         self._index = newer

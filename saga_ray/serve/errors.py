@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from saga_ray.serve.backend import Full, NoIndex
+from saga_ray.serve.backend import Full, Kind, NoAttention, NoIndex, NotTaken
 
 log = logging.getLogger(__name__)
 KINDS = {
@@ -50,6 +50,17 @@ class InvalidPicture(ApiError):
         """The same, saying which of several pictures it is."""
         message = self.detail.replace("the picture", what, 1)
         return ApiError(self.status_code, message, param=param, code=self.code)
+
+
+def not_taken(kind: Kind, param: str | None = None) -> ApiError:
+    """The model embeds no such thing."""
+    what = "to search with an instruction" if kind == "composed" else "for texts"
+    return ApiError(
+        404 if kind == "composed" else 400,  # an endpoint of its own is not there
+        f"this model takes pictures and no text: {what}, serve a model that `saga cir train` made",
+        param=param,
+        code="no_text",
+    )
 
 
 def overloaded(retry_after_s: int) -> ApiError:
@@ -91,6 +102,14 @@ def install(app: FastAPI, retry_after_s: int) -> None:
     async def no_index(_: Request, error: Exception) -> JSONResponse:
         return reply(ApiError(404, "this server has no index to search in", code="no_index"))
 
+    async def not_taken_here(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, NotTaken)
+        return reply(not_taken(error.kind))
+
+    async def no_attention(_: Request, error: Exception) -> JSONResponse:
+        words = "this model does not say where it looks: serve an encoder that `saga train` made"
+        return reply(ApiError(404, words, code="no_attention"))
+
     async def unknown(_: Request, error: Exception) -> JSONResponse:
         # Starlette logs the traceback; clients learn nothing of the server's inside.
         return reply(ApiError(500, "the server failed on this request; its log says why"))
@@ -99,6 +118,8 @@ def install(app: FastAPI, retry_after_s: int) -> None:
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(Full, full)
     app.add_exception_handler(NoIndex, no_index)
+    app.add_exception_handler(NotTaken, not_taken_here)
+    app.add_exception_handler(NoAttention, no_attention)
     app.add_exception_handler(Exception, unknown)
 
 

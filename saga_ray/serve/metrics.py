@@ -16,12 +16,13 @@ Labels = tuple[tuple[str, str], ...]
 
 COUNTERS = {
     "saga_requests_total": "Requests answered, by endpoint and status.",
-    "saga_pictures_total": "Pictures embedded, by endpoint.",
+    "saga_pictures_total": "Pictures embedded, by endpoint; with an instruction too.",
+    "saga_texts_total": "Texts and instructions embedded, by endpoint.",
     "saga_refused_pictures_total": "Pictures that could not be read, were too large or of another kind.",
 }
 HISTOGRAMS = {
     "saga_request_seconds": ("Time from a request's first byte to its answer, by endpoint.", SECONDS),
-    "saga_batch_pictures": ("Pictures that the model embedded at a time.", SIZES),
+    "saga_batch_items": ("Pictures and texts that the model embedded at a time.", SIZES),
 }
 
 
@@ -67,17 +68,19 @@ class Meter:
         self._new.count("saga_requests_total", {"endpoint": endpoint, "status": str(status)})
         self._new.observe("saga_request_seconds", {"endpoint": endpoint}, seconds)
 
-    def pictures(self, endpoint: str, number: int) -> None:
-        """Pictures were embedded."""
-        self._new.count("saga_pictures_total", {"endpoint": endpoint}, number)
+    def embedded(self, endpoint: str, *, pictures: int, texts: int) -> None:
+        """So many were embedded; a picture with an instruction is one of each."""
+        for name, number in (("saga_pictures_total", pictures), ("saga_texts_total", texts)):
+            if number:
+                self._new.count(name, {"endpoint": endpoint}, number)
 
     def refused(self) -> None:
         """A picture could not be used."""
         self._new.count("saga_refused_pictures_total", {})
 
-    def batch(self, pictures: int) -> None:
+    def batch(self, items: int) -> None:
         """The model embedded a batch."""
-        self._new.observe("saga_batch_pictures", {}, pictures)
+        self._new.observe("saga_batch_items", {}, items)
 
     def take(self) -> Numbers:
         """What was added since this was last called."""

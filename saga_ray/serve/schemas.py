@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
+from saga_ray.serve.backend import Kind
+
 ONE_PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
 """A picture to try with."""
 DATA_URL = {
@@ -24,7 +26,8 @@ IMAGE_OBJECT = {
     "required": ["image"],
     "additionalProperties": False,
 }
-ITEM = {"anyOf": [DATA_URL, IMAGE_OBJECT]}
+TEXT = {"type": "string", "minLength": 1, "description": "a text, where the model takes texts"}
+ITEM = {"anyOf": [DATA_URL, IMAGE_OBJECT, TEXT]}
 
 
 class Request(BaseModel):
@@ -34,11 +37,11 @@ class Request(BaseModel):
 
 
 class EmbeddingsRequest(Request):
-    """OpenAI's request, whose input is pictures."""
+    """OpenAI's request, whose input may be pictures."""
 
     input: Annotated[
         Any, WithJsonSchema({"anyOf": [*ITEM["anyOf"], {"type": "array", "items": ITEM, "minItems": 1}]})
-    ] = Field(description="a picture, or a list of pictures")
+    ] = Field(description="a picture or a text, or a list of these")
     model: str | None = Field(None, description="the id that /models gives; it may be left out")
     encoding_format: Literal["float", "base64"] = Field(
         "float", description="numbers, or base64 of 32-bit floats, least significant byte first"
@@ -46,16 +49,27 @@ class EmbeddingsRequest(Request):
     dimensions: int | None = Field(
         None,
         ge=1,
-        description="keep so many of the first numbers and normalise again; the model is not made for it",
+        description="keep so many of the first numbers and normalise again; the model is not made for it, "
+        "unless it was trained with such nested sizes",
     )
     user: str | None = Field(None, description="not used")
 
 
 class SearchRequest(Request):
-    """A picture, or a row of the index, whose neighbours are wanted."""
+    """A picture, a text or a row of the index, whose neighbours are wanted."""
 
     image: str | None = Field(None, description="base64, or a data URL")
+    text: str | None = Field(None, description="what to look for, where the model takes texts")
     id: str | None = Field(None, description="a row of the index; it is not its own neighbour")
+    k: int = Field(10, ge=1, description="how many")
+
+
+class ComposeRequest(Request):
+    """A picture, or a row of the index, and what is to be different."""
+
+    image: str | None = Field(None, description="base64, or a data URL")
+    id: str | None = Field(None, description="a row of the index, which is left out")
+    instruction: str = Field(description="what is to be different, such as: in red")
     k: int = Field(10, ge=1, description="how many")
 
 
@@ -75,14 +89,14 @@ class ErrorReply(BaseModel):
 
 
 class Usage(BaseModel):
-    """Patches that the model looked at."""
+    """What the model read: patches of pictures, and words."""
 
     prompt_tokens: int
     total_tokens: int
 
 
 class Embedding(BaseModel):
-    """One picture's, in the place where it stood in the request."""
+    """One item's, in the place where it stood in the request."""
 
     object: Literal["embedding"]
     index: int
@@ -99,14 +113,14 @@ class EmbeddingsReply(BaseModel):
 
 
 class PlainEmbedding(BaseModel):
-    """One file's, in the order of the files."""
+    """One file's or text's: the files in their order, then the texts."""
 
     index: int
     embedding: list[float]
 
 
 class EmbedReply(BaseModel):
-    """Embeddings of the files."""
+    """Embeddings of the files and texts."""
 
     model: str
     data: list[PlainEmbedding]
@@ -145,13 +159,16 @@ class IndexReply(BaseModel):
 
 
 class ModelReply(BaseModel):
-    """What is served."""
+    """What is served. It accepts pictures, perhaps texts, and `composed`: a picture with an instruction;
+    `attention`: whether it says where it looked.
+    """
 
     id: str
     image_size: int
     embedding_size: int
     hash: str
-    accepts: list[Literal["image", "text"]]
+    accepts: list[Kind]
+    attention: bool
     index: IndexReply | None
 
 

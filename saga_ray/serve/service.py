@@ -6,15 +6,15 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
-import numpy as np
 from fastapi import Depends, Request
 
 from saga_ray.config.serving import ServeSettings
 from saga_ray.serve.admission import Budget
-from saga_ray.serve.backend import Backend, Card, Pixels, WrongSize
-from saga_ray.serve.errors import ApiError, InvalidPicture
+from saga_ray.serve.backend import Backend, BadText, Card, Item, Kind, Pixels, WrongSize
+from saga_ray.serve.errors import ApiError, InvalidPicture, not_taken
 from saga_ray.serve.gate import MIB
 from saga_ray.serve.inputs import Fetcher, from_base64
 from saga_ray.serve.metrics import Meter
@@ -29,6 +29,28 @@ Source = bytes | str
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
+class Asked:
+    """One thing to embed as a client sent it: a picture, a text, or a picture with an instruction."""
+
+    param: str
+    """Names it, or its picture where it has one, in complaints."""
+    source: Source | None = None
+    text: str | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """See `Item`."""
+        if self.source is None:
+            return "text"
+        return "image" if self.text is None else "composed"
+
+    @property
+    def text_param(self) -> str:
+        """Names its text."""
+        return "instruction" if self.kind == "composed" else self.param
+
+
 class Service:
     """One a replica of the HTTP layer."""
 
@@ -39,7 +61,7 @@ class Service:
             settings.formats, megapixels=settings.picture_megapixels, side=settings.picture_side
         )
         self._threads = ThreadPoolExecutor(settings.decode_threads, "decode")
-        self._pictures = Budget(settings.waiting_pictures)
+        self._items = Budget(settings.waiting_pictures)
         self._card: Card | None = None
         self._asked = 0.0
 
@@ -50,53 +72,83 @@ class Service:
             self._asked = time.monotonic()
         return self._card
 
-    async def with_pictures(
-        self,
-        sources: Sequence[Source],
-        call: Callable[[Pixels], Awaitable[T]],
-        *,
-        endpoint: str,
-        params: Sequence[str],
+    async def with_items(
+        self, asked: Sequence[Asked], call: Callable[[list[Item]], Awaitable[T]], *, endpoint: str
     ) -> T:
-        """What `call` gives for the pictures, which are decoded first; `params` names each in complaints.
+        """What `call` gives for the items, whose texts are checked and whose pictures are decoded first.
 
-        Raises ApiError for pictures that cannot be used, Full where there is no room.
+        Raises ApiError for what cannot be used, Full where there is no room.
         """
-        with self._pictures.take(len(sources)):
-            size = (await self.card()).image_size
+        with self._items.take(len(asked)):
+            card = await self.card()
+            for place, each in enumerate(asked):
+                if each.kind not in card.takes:
+                    raise not_taken(each.kind, each.text_param)
+                self._check_text(each, _named(asked, place))
+            size = card.image_size
             for _ in range(TRIES):
-                images_BHWC = await self._decode(sources, size, params)
+                items = await self._decode(asked, size)
                 try:
-                    result = await call(images_BHWC)
+                    result = await call(items)
                 except WrongSize as replaced:
                     size = replaced.image_size
                     await self.card(fresh=True)
+                except BadText as error:
+                    raise _bad_text(asked[error.place], _named(asked, error.place), error.reason) from error
                 else:
-                    self.meter.pictures(endpoint, len(sources))
+                    self.meter.embedded(
+                        endpoint,
+                        pictures=sum(each.source is not None for each in asked),
+                        texts=sum(each.text is not None for each in asked),
+                    )
                     return result
         raise ApiError(
             503, "the model is being replaced; try again in a moment", headers={"Retry-After": "1"}
         )
 
-    async def _decode(self, sources: Sequence[Source], size: int, params: Sequence[str]) -> Pixels:
+    def _check_text(self, asked: Asked, name: str) -> None:
+        if asked.text is None:
+            return
+        most = self.settings.text_characters
+        if not asked.text.strip():
+            raise _bad_text(asked, name, "is empty")
+        if len(asked.text) > most:
+            raise _bad_text(asked, name, f"has {len(asked.text):,} characters: it may have {most:,}")
+
+    async def _decode(self, asked: Sequence[Asked], size: int) -> list[Item]:
         loop = asyncio.get_running_loop()
-        jobs = [loop.run_in_executor(self._threads, self._decode_one, source, size) for source in sources]
-        images = []
+        jobs = [
+            None if each.source is None else loop.run_in_executor(self._threads, self._one, each.source, size)
+            for each in asked
+        ]
+        items = []
         try:
-            for place, job in enumerate(jobs):
+            for place, (each, job) in enumerate(zip(asked, jobs, strict=True)):
                 try:
-                    images.append(await job)
+                    items.append(Item(None if job is None else await job, each.text))
                 except InvalidPicture as error:
                     self.meter.refused()
-                    what = "the picture" if len(jobs) == 1 else f"picture {place}"
-                    raise error.at(params[place], what) from None
+                    raise error.at(each.param, _named(asked, place)) from None
         finally:
             for job in jobs:
-                job.cancel()
-        return np.stack(images)
+                if job is not None:
+                    job.cancel()
+        return items
 
-    def _decode_one(self, source: Source, size: int) -> Pixels:
+    def _one(self, source: Source, size: int) -> Pixels:
         return self._decoder(from_base64(source) if isinstance(source, str) else source, size)
+
+
+def _named(asked: Sequence[Asked], place: int) -> str:
+    """One of several things in words, by its place among them."""
+    what = "text" if asked[place].source is None else "picture"
+    return f"the {what}" if len(asked) == 1 else f"{what} {place}"
+
+
+def _bad_text(asked: Asked, name: str, reason: str) -> ApiError:
+    if asked.kind == "composed":
+        name = "the instruction"
+    return ApiError(400, f"{name} {reason}", param=asked.text_param, code="invalid_text")
 
 
 def service_of(request: Request) -> Service:

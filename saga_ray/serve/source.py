@@ -1,4 +1,4 @@
-"""Which encoder is meant by `model`, pinned: all replicas of a deployment serve the same one."""
+"""Which model is meant by `model`, pinned: all replicas of a deployment serve the same one."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from pathlib import Path
 from saga_ray.config.home import home, runs_folder
 from saga_ray.config.serving import ServeSettings
 from saga_ray.errors import UserError
-from saga_ray.retrieval.index import encoder_hash
 from saga_ray.retrieval.index import folder as folders
 from saga_ray.retrieval.index.snapshot import INFO, Info
-from saga_ray.retrieval.model import find_model
+from saga_ray.serve import models
 
 
 @dataclass(frozen=True)
 class Pinned:
-    """An encoder that will not become another one under the same words."""
+    """A model that will not become another one under the same words."""
 
     name: str
     """What clients call it."""
@@ -29,7 +28,7 @@ class Pinned:
     """MLflow's, for a registered one."""
 
     def fetch(self) -> Path:
-        """The encoder's folder on this machine. Raises UserError where it is not there, or not the same."""
+        """The model's folder on this machine. Raises UserError where it is not there, or not the same."""
         if self.registered is not None:
             from saga_ray.tracking.registry import download
 
@@ -40,13 +39,13 @@ class Pinned:
             raise UserError(
                 f"{folder} is not on this machine: put the model where all nodes find it, or register it"
             )
-        if encoder_hash(folder) != self.hash:
+        if models.hash_of(folder) != self.hash:
             raise UserError(f"the model in {folder} has changed since it was deployed; deploy it again")
         return folder
 
 
 def pin(settings: ServeSettings) -> Pinned:
-    """The encoder that the settings mean now; checks that the index, if any, is of the same.
+    """The model that the settings mean now; checks that the index, if any, is of the same.
 
     Raises UserError.
     """
@@ -68,13 +67,13 @@ def _registered(settings: ServeSettings) -> Pinned:
     store = settings.tracking_uri or f"sqlite:///{runs_folder() / 'mlflow.db'}"
     name, version = version_of(settings.model, store)
     folder = download(name, version, store, _cache())
-    return Pinned(settings.name or name, encoder_hash(folder), None, (name, version), store)
+    return Pinned(settings.name or name, models.hash_of(folder), None, (name, version), store)
 
 
 def _in_folder(settings: ServeSettings) -> Pinned:
     assert settings.model is not None
-    folder = find_model(settings.model).resolve()
-    return Pinned(settings.name or _name_of(folder), encoder_hash(folder), str(folder))
+    folder = models.find(settings.model).resolve()
+    return Pinned(settings.name or _name_of(folder), models.hash_of(folder), str(folder))
 
 
 def _name_of(folder: Path) -> str:
@@ -85,16 +84,16 @@ def _name_of(folder: Path) -> str:
 
 
 def _check_index(folder: Path, model: Pinned) -> None:
-    """Refuse another encoder's index before anything starts; only what the index says of itself is read."""
+    """Refuse another model's index before anything starts; only what the index says of itself is read."""
     number = folders.current(folder)
     if number is None:
         raise UserError(f"{folder} holds no index; make one with `saga index build`")
     info = Info.model_validate_json((folders.path_of(folder, number) / INFO).read_bytes())
     if info.encoder_hash != model.hash:
         raise UserError(
-            f"the index {folder} was built by another encoder ({info.encoder_hash[:12]}…, then at "
+            f"the index {folder} was built by another model ({info.encoder_hash[:12]}…, then at "
             f"{info.model}) than {model.name} ({model.hash[:12]}…): build it anew, or serve the "
-            "encoder that built it"
+            "model that built it"
         )
 
 

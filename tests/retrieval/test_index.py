@@ -190,9 +190,9 @@ def test_a_deletion_of_something_unknown_deletes_nothing(tmp_path: Path) -> None
     assert Index.open(tmp_path).size == 4
 
 
-def test_another_encoders_embeddings_are_refused(tmp_path: Path) -> None:
+def test_another_models_embeddings_are_refused(tmp_path: Path) -> None:
     create(tmp_path, unit(4))
-    with pytest.raises(UserError, match="was built by another encoder"):
+    with pytest.raises(UserError, match="was built by another model"):
         change.add(tmp_path, ["a"], lambda places: pytest.fail(), encoder_hash="f" * 64, source="more")
 
 

@@ -26,6 +26,7 @@ from saga_ray.retrieval.index import Index, encoder_hash
 from saga_ray.retrieval.index.build import build
 from saga_ray.retrieval.index.identity import PREPROCESSING
 from saga_ray.retrieval.model import find_model
+from saga_ray.serve import models
 from tests.tiny import PIXELS, TOKEN_WIDTH, TinyTower
 
 WIDTH = 5
@@ -67,7 +68,7 @@ def test_build_add_and_delete(
     assert (built["size"], built["width"], built["kind"]) == (4, WIDTH, "flat")
     assert built["encoder_hash"] == encoder_hash(model)
     index = Index.open(folder)
-    index.require_encoder(model)
+    index.require_model(encoder_hash(model), model)
 
     # each picture finds itself, as its encoder sees it
     encoder = Encoder.load(model)
@@ -100,12 +101,13 @@ def test_a_tables_ids_and_columns_are_kept(model: Path, pictures: Path, tmp_path
     settings = Settings()
     settings.data.source = str(table)
     built = sources.load(settings.data, 0)
-    build(model, built, tmp_path / "index", EvaluationSettings(), source="a table")
+    stored = models.load(model, "cpu")
+    build(stored, built, tmp_path / "index", EvaluationSettings(), source="a table")
     hits = {hit.id: hit for hit in Index.open(tmp_path / "index").search(np.eye(WIDTH)[:1], 2)[0]}
     assert hits["007"].metadata == {"colour": "red"} and hits["008"].metadata == {}
     built.attributes["id"][1] = "007"
     with pytest.raises(UserError, match="ids must differ, but '007' names 2"):
-        build(model, built, tmp_path / "other", EvaluationSettings(), source="a table")
+        build(stored, built, tmp_path / "other", EvaluationSettings(), source="a table")
 
 
 def test_another_encoder_is_refused(
@@ -114,14 +116,15 @@ def test_another_encoder_is_refused(
     folder = tmp_path / "index"
     saga(capsys, "index", "build", model, "--data", pictures, "--output", folder)
     shutil.copytree(model, tmp_path / "copy")
-    Index.open(folder).require_encoder(tmp_path / "copy")
+    index = Index.open(folder)
+    index.require_model(encoder_hash(tmp_path / "copy"), "copy")
     other = Encoder(TinyTower(seed=1), Pooler(TOKEN_WIDTH, WIDTH))
     other.save(tmp_path / "other")
-    with pytest.raises(UserError, match="was built by another encoder"):
-        Index.open(folder).require_encoder(tmp_path / "other")
+    with pytest.raises(UserError, match="was built by another model"):
+        index.require_model(encoder_hash(tmp_path / "other"), "other")
     words = ["index", "add", str(folder), "--data", str(pictures), "--existing", "replace"]
     assert main([*words, "--model", str(tmp_path / "other")]) == 2
-    assert "was built by another encoder" in capsys.readouterr().err
+    assert "was built by another model" in capsys.readouterr().err
 
     # the encoder may move, but must be found
     shutil.rmtree(model)

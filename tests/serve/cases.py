@@ -1,4 +1,6 @@
-"""A small encoder, an index it built, pictures of every kind, and the app over them without a network."""
+"""A small encoder and a small embedder, an index of each, pictures of every kind, and the app over them
+without a network.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +19,16 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from saga_ray.composed.embedder import Embedder
 from saga_ray.config.serving import ServeSettings
 from saga_ray.config.settings import DataSettings, EvaluationSettings
 from saga_ray.data import sources
 from saga_ray.data.decoding import centre_square, decode
+from saga_ray.models import supervisors
 from saga_ray.models.encoder import Encoder
 from saga_ray.models.pooler import Pooler
 from saga_ray.retrieval.index.build import build
+from saga_ray.serve import models
 from saga_ray.serve.app import create_app
 from saga_ray.serve.engine import Engine
 from saga_ray.serve.metrics import Meter
@@ -40,6 +45,12 @@ def save_encoder(folder: Path, seed: int = 0) -> Path:
     generator = torch.Generator().manual_seed(seed)
     encoder.pooler.query.data = torch.randn(TOKEN_WIDTH, generator=generator)
     encoder.save(folder)
+    return folder
+
+
+def save_embedder(folder: Path) -> Path:
+    """The shipped supervisor as an embedder of composed retrieval, untrained; returns the folder."""
+    Embedder(supervisors.load("furniture-pocket"), seed=0).save(folder)
     return folder
 
 
@@ -81,7 +92,7 @@ def build_index(model: Path, folder: Path) -> Path:
             (pictures / f"{row}.png").write_bytes(png(row))
             table.writerow([f"p/{row}", f"{row}.png", "chair" if row % 2 else "table", row * 10])
     data = sources.load(DataSettings(source=str(pictures / "table.csv")), seed=0)
-    build(model, data, folder, EvaluationSettings(), source="test", local=True)
+    build(models.load(model, "cpu"), data, folder, EvaluationSettings(), source="test", local=True)
     return folder
 
 

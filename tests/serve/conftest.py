@@ -1,4 +1,4 @@
-"""Fixtures: a tiny encoder's folder, an index, the app over both."""
+"""Fixtures: a tiny encoder's folder, an index, the app over both; and the same of a composed embedder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.serve.cases import app_of, build_index, save_encoder
+from tests.serve.cases import app_of, build_index, save_embedder, save_encoder
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +26,21 @@ def index(model: Path) -> Path:
 def app(model: Path, index: Path) -> Any:
     """The app over both, with the limits that users get."""
     return app_of(model, index)
+
+
+@pytest.fixture(scope="session")
+def embedder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A composed embedder's folder."""
+    return save_embedder(tmp_path_factory.mktemp("composed") / "embedder")
+
+
+@pytest.fixture(scope="session")
+def composed_index(embedder: Path) -> Path:
+    """An index that the embedder built."""
+    return build_index(embedder, embedder.with_name("index"))
+
+
+@pytest.fixture(scope="session")
+def composing(embedder: Path, composed_index: Path) -> Any:
+    """The app over both, with the limits that users get."""
+    return app_of(embedder, composed_index)

@@ -125,8 +125,9 @@ def test_attention_starts_at_the_top_left(app: Any) -> None:
 
 
 def test_composing_needs_a_model_that_takes_text(app: Any) -> None:
-    answer = post(app, "/compose", files={"file": FILES[0]}, data={"text": "in red"})
-    assert "takes no text" in problem(answer, 404)["message"]
+    answer = post(app, "/compose", files={"file": FILES[0]}, data={"instruction": "in red"})
+    error = problem(answer, 404)
+    assert "`saga cir train`" in error["message"] and error["code"] == "no_text"
 
 
 def test_models_say_what_is_served(app: Any, model: Path) -> None:
@@ -137,6 +138,7 @@ def test_models_say_what_is_served(app: Any, model: Path) -> None:
         "embedding_size": WIDTH,
         "hash": encoder_hash(model),
         "accepts": ["image"],
+        "attention": True,
         "index": {"size": ROWS, "kind": "flat"},
     }
     [known] = get(app, "/v1/models").json()["data"]

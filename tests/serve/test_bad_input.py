@@ -134,7 +134,7 @@ def test_unusual_pictures_are_embedded_as_their_plain_rgb_is(app: Any, model: Pa
     "body, words, param",
     [
         ({"input": []}, "input is empty", "input"),
-        ({"input": [data_url(GOOD)] * 1000}, "input has 1,000 pictures: at most 256", "input"),
+        ({"input": [data_url(GOOD)] * 1000}, "input has 1,000 items: at most 256", "input"),
         ({"input": [1, 2, 3]}, "input holds token ids", "input"),
         ({"input": [[1, 2], [3]]}, "input holds token ids", "input"),
         ({"input": "a red chair"}, "takes pictures and no text", "input"),

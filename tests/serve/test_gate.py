@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from saga_ray.config.serving import ServeSettings
 from saga_ray.retrieval.index import Hit
 from saga_ray.serve.app import create_app
-from saga_ray.serve.backend import Card, Full, Numbers, Pixels, WrongSize
+from saga_ray.serve.backend import Card, Embedded, Full, Item, Numbers, WrongSize
 from tests.serve.cases import app_of, asked, base64_of, data_url, get, png, post, problem
 from tests.tiny import PIXELS
 
@@ -31,20 +31,21 @@ class Slow:
         self.error: Exception | None = None
 
     async def card(self) -> Card:
-        return Card("slow", "0" * 64, PIXELS, 2, 4, None)
+        return Card("slow", "0" * 64, ("image",), PIXELS, 2, False, None)
 
-    async def embed(self, images_BHWC: Pixels) -> Numbers:
+    async def embed(self, items: Sequence[Item]) -> Embedded:
         self.calls += 1
         await self.go.wait()
         if self.error is not None:
             raise self.error
-        if images_BHWC.shape[1] != self.image_size:
+        if any(item.image_HWC is None or len(item.image_HWC) != self.image_size for item in items):
             raise WrongSize(self.image_size)
-        return np.full((len(images_BHWC), 2), 0.5, dtype=np.float32)
+        return Embedded(np.full((len(items), 2), 0.5, dtype=np.float32), tokens=4)
 
-    attention = embed
+    async def attention(self, items: Sequence[Item]) -> Numbers:
+        raise NotImplementedError
 
-    async def search(self, images_BHWC: Pixels, k: int) -> list[list[Hit]]:
+    async def search(self, items: Sequence[Item], k: int) -> list[list[Hit]]:
         raise NotImplementedError
 
     async def neighbours(self, id: str, k: int) -> list[Hit] | None:
@@ -240,5 +241,5 @@ def test_metrics_count_what_was_asked(model: Path, index: Path) -> None:
     assert [sample.value for sample in times if sample.name.endswith("_count")] == [3]
     buckets = [sample.value for sample in times if sample.name.endswith("_bucket")]
     assert buckets == sorted(buckets) and buckets[-1] == 3
-    batches = [sample for sample in families["saga_batch_pictures"].samples if sample.name.endswith("_sum")]
+    batches = [sample for sample in families["saga_batch_items"].samples if sample.name.endswith("_sum")]
     assert batches[0].value == 6

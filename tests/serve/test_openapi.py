@@ -42,6 +42,12 @@ def document(app: Any) -> Any:
     return schemathesis.openapi.from_asgi("/openapi.json", app)
 
 
+@pytest.fixture(scope="module")
+def composing_document(composing: Any) -> Any:
+    """That of a server whose model takes texts and instructions."""
+    return schemathesis.openapi.from_asgi("/openapi.json", composing)
+
+
 def test_these_endpoints_are_documented(document: Any) -> None:
     found = [result.ok() for result in document.get_all_operations()]
     assert {f"{each.method.upper()} {each.path}" for each in found} == set(ENDPOINTS)
@@ -56,6 +62,19 @@ CASES = [
 
 @pytest.mark.parametrize("endpoint, mode", CASES)
 def test_every_answer_is_as_documented(document: Any, endpoint: str, mode: GenerationMode) -> None:
+    ask_at_random(document, endpoint, mode)
+
+
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
+@pytest.mark.parametrize("endpoint", ["POST /v1/embeddings", "POST /search", "POST /compose", "POST /embed"])
+def test_every_answer_of_a_composing_model_is_as_documented(
+    composing_document: Any, endpoint: str, mode: GenerationMode
+) -> None:
+    ask_at_random(composing_document, endpoint, mode)
+
+
+def ask_at_random(document: Any, endpoint: str, mode: GenerationMode) -> None:
+    """Ask what the document allows, or what it forbids."""
     method, path = endpoint.split()
     operation = document[path][method]
 
@@ -84,6 +103,26 @@ def test_every_answer_is_as_documented(document: Any, endpoint: str, mode: Gener
     ],
 )
 def test_success_is_as_documented(document: Any, endpoint: str, body: dict[str, Any]) -> None:
+    must_succeed(document, endpoint, body)
+
+
+@pytest.mark.parametrize(
+    "endpoint, body",
+    [
+        ("POST /v1/embeddings", {"input": ["a red chair", data_url(png())], "dimensions": 16}),
+        ("POST /search", {"text": "a red chair", "k": 3}),
+        ("POST /compose", {"image": base64_of(png()), "instruction": "in red", "k": 3}),
+        ("POST /compose", {"id": "p/1", "instruction": "in red"}),
+    ],
+)
+def test_success_of_a_composing_model_is_as_documented(
+    composing_document: Any, endpoint: str, body: dict[str, Any]
+) -> None:
+    must_succeed(composing_document, endpoint, body)
+
+
+def must_succeed(document: Any, endpoint: str, body: dict[str, Any]) -> None:
+    """An answer of 200, as documented."""
     method, path = endpoint.split()
     case = document[path][method].Case(body=body, media_type="application/json")
     response = case.call()

@@ -15,11 +15,14 @@ import httpx
 import numpy as np
 import openai
 import pytest
+import torch
 from ray import serve
 
+from saga_ray.composed.embedder import Embedder
 from saga_ray.retrieval.index import encoder_hash
 from saga_ray.serve.deployment import build
 from tests.serve.cases import (
+    base64_of,
     build_index,
     data_url,
     embedding_of,
@@ -77,6 +80,27 @@ def test_the_stock_openai_client_works_unchanged(url: str, model: Path, index: P
         assert other.get("/").status_code == 200
         numbers = other.get("/metrics").text
         assert 'saga_requests_total{endpoint="/v1/embeddings",status="200"} 2' in numbers
+
+
+def test_texts_and_instructions_reach_model_replicas_of_their_own(
+    url: str, embedder: Path, composed_index: Path
+) -> None:
+    deploy(embedder, index=str(composed_index), apart=True)
+    client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+    answer = client.embeddings.create(model="tiny", input=["a red chair", data_url(FILES[0])])
+    own = Embedder.load(embedder)
+    with torch.no_grad():
+        expected = own.texts(["a red chair"])[0].numpy()
+    np.testing.assert_allclose(answer.data[0].embedding, expected, atol=1e-5)
+    with pytest.raises(openai.BadRequestError, match="the model reads 256 at most: shorten it"):
+        client.embeddings.create(model="tiny", input="and in red " * 200)
+    with httpx.Client(base_url=url) as other:
+        form = {"files": {"file": FILES[1]}, "data": {"instruction": "in red", "k": 3}}
+        by_form = other.post("/compose", **form).json()["hits"]
+        body = {"image": base64_of(FILES[1]), "instruction": "in red", "k": 3}
+        assert other.post("/compose", json=body).json()["hits"] == by_form and len(by_form) == 3
+        problem(other.post("/compose", json={**body, "instruction": "and in red " * 200}), 400)
+        problem(other.post("/attention", files={"file": FILES[0]}), 404)
 
 
 @pytest.mark.slow

@@ -53,7 +53,7 @@ def test_an_index_of_another_encoder_is_refused(model: Path, index: Path, tmp_pa
     other = save_encoder(tmp_path / "other", seed=1)
     assert pin(settings(model, index=str(index)))
     for refused in (pin, lambda own: Engine(other, own)):
-        with pytest.raises(UserError, match="built by another encoder"):
+        with pytest.raises(UserError, match="built by another model"):
             refused(settings(other, index=str(index)))
     with pytest.raises(UserError, match="holds no index"):
         pin(settings(model, index=str(tmp_path)))

@@ -1,4 +1,4 @@
-"""Add pictures to an index, embedded by the encoder that built it; nothing is built anew.
+"""Add pictures to an index, embedded by the model that built it; nothing is built anew.
 
 A server that has the index open takes the new state over; until then it answers from the old one.
 
@@ -28,28 +28,28 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="what to do with pictures whose ids are in the index already; default: refuse to add any",
     )
     parser.add_argument(
-        "--model", metavar="RUN_OR_MODEL", help="where the encoder is now, if it is no longer where it was"
+        "--model", metavar="RUN_OR_MODEL", help="where the model is now, if it is no longer where it was"
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Add; prints what the index is now."""
     from saga_ray.retrieval.index.folder import must_hold_index
-    from saga_ray.retrieval.model import find_model
+    from saga_ray.serve import models
 
     folder = args.index.expanduser()
     must_hold_index(folder)
-    model = find_model(args.model) if args.model else None
+    given = models.find(args.model) if args.model else None
 
-    from saga_ray.retrieval.index.build import add
+    from saga_ray.retrieval.index.build import add, built_by
 
     with index.pictures(args) as (table, how):
         info, added = add(
             folder,
+            models.load(given or built_by(folder), how.device),
             table,
             how.settings,
             source=args.data,
-            model=model,
             existing=args.existing,
             local=how.local,
             gpus=how.gpus,

@@ -5,6 +5,7 @@ last two it is measured, written down and printed what share of the true ten nea
 
 examples:
   saga index build runs/demo --data ~/pictures --output pictures.index
+  saga index build runs/cir --data ~/pictures --output composed.index
   saga index build runs/demo/arms/saga/model --data pictures.csv --output pictures.index --kind hnsw
 
 A table's column `id` names its pictures, else their place in it does; its further columns become metadata.
@@ -22,7 +23,11 @@ ORDER = 7
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("model", metavar="RUN_OR_MODEL", help="a run's folder or name, or a model's folder")
+    parser.add_argument(
+        "model",
+        metavar="RUN_OR_MODEL",
+        help="a run's folder or name, of `saga train` or `saga cir train`, or a model's folder",
+    )
     index.data_arguments(parser)
     parser.add_argument(
         "--output", required=True, metavar="INDEX", type=Path, help="the index's folder; must not hold one"
@@ -33,16 +38,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Build; prints what the index is."""
     from saga_ray.retrieval.index.folder import must_be_free
-    from saga_ray.retrieval.model import find_model
+    from saga_ray.serve import models
 
-    model, output = find_model(args.model), args.output.expanduser().absolute()
+    folder, output = models.find(args.model), args.output.expanduser().absolute()
     must_be_free(output)
 
     from saga_ray.retrieval.index.build import build
 
     with index.pictures(args) as (table, how):
         info = build(
-            model,
+            models.load(folder, how.device),
             table,
             output,
             how.settings,

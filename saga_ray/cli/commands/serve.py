@@ -1,8 +1,9 @@
-"""Serve an encoder: embeddings and search over HTTP, and a page to try it.
+"""Serve a model: embeddings and search over HTTP, and a page to try it.
 
 examples:
   saga serve runs/demo                                     the run's encoder, at http://127.0.0.1:8000/
   saga serve runs/demo --index pictures.index              with search
+  saga serve runs/cir --index composed.index               also with texts, and with instructions
   saga serve models:/products@champion --port 9000         from MLflow's registry
   saga serve models:/products@champion --address auto      on a Ray cluster; again: a rolling update
 

@@ -1,7 +1,7 @@
 """A searchable index of embeddings in a folder: built once, changed without a rebuild, read while it changes.
 
     index = Index.open(Path("pictures.index"))
-    index.require_encoder(model_folder)
+    index.require_model(encoder_hash(folder), folder)
     for hit in index.search(z_QE, k=10)[0]:
         print(hit.score, hit.label, hit.id)
 

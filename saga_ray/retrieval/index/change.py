@@ -58,7 +58,7 @@ def add(
     """Add the rows with these ids; returns what the index is now, and how many rows were put in.
 
     `embed` is given those places in `ids` that are needed. Raises UserError where an id is in the index
-    already and `existing` does not say what then, and where another encoder built the index.
+    already and `existing` does not say what then, and where another model built the index.
     """
     assert len(set(ids)) == len(ids), "ids differ, see `entries.ids_of`"
     folders.must_hold_index(folder)
@@ -66,7 +66,7 @@ def add(
         now = Snapshot.read_current(folder)
         if now.info.encoder_hash != encoder_hash:
             raise UserError(
-                f"the index {folder} was built by another encoder ({now.info.encoder_hash[:12]}…, then at "
+                f"the index {folder} was built by another model ({now.info.encoder_hash[:12]}…, then at "
                 f"{now.info.model}); give that one by --model, or build a new index"
             )
         known = [id for id in ids if id in now.rows]

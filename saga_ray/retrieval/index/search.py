@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from saga_ray.errors import UserError
 from saga_ray.retrieval.index import folder as folders
-from saga_ray.retrieval.index.identity import encoder_hash
 from saga_ray.retrieval.index.snapshot import Info, Snapshot
 
 
@@ -48,7 +47,7 @@ class Index:
 
     @property
     def encoder_hash(self) -> str:
-        """Of the encoder that embedded the rows, see `saga_ray.retrieval.index.identity`."""
+        """Of the model that embedded the rows, see `saga_ray.retrieval.model`."""
         return self.info.encoder_hash
 
     @property
@@ -66,20 +65,19 @@ class Index:
         """`flat` (exact), `hnsw` or `ivfpq`."""
         return self.info.kind
 
-    def require_encoder(self, model: Path) -> None:
-        """Raise UserError unless the encoder in this folder is the one that embedded the rows."""
-        theirs = encoder_hash(model)
-        if theirs != self.encoder_hash:
+    def require_model(self, hash: str, where: object) -> None:
+        """Raise UserError unless the model of this hash, which lies at `where`, embedded the rows."""
+        if hash != self.encoder_hash:
             raise UserError(
-                f"the index {self.folder} was built by another encoder ({self.encoder_hash[:12]}…, then at "
-                f"{self.info.model}) than {model} ({theirs[:12]}…): their embeddings cannot be compared; "
-                "build the index anew with `saga index build`, or give the encoder that built it"
+                f"the index {self.folder} was built by another model ({self.encoder_hash[:12]}…, then at "
+                f"{self.info.model}) than {where} ({hash[:12]}…): their embeddings cannot be compared; "
+                "build the index anew with `saga index build`, or give the model that built it"
             )
 
     def search(self, z_QE: ArrayLike, k: int) -> list[list[Hit]]:
         """The k nearest rows of each query, best first; all rows where there are fewer than k.
 
-        Queries are L2-normalised embeddings of the index's encoder. Raises UserError where one is not finite.
+        Queries are L2-normalised embeddings of the index's model. Raises UserError where one is not finite.
         """
         snapshot = self._snapshot
         query_QE = np.ascontiguousarray(z_QE, dtype=np.float32)

@@ -43,8 +43,9 @@ class Info(BaseModel):
     size: int
     width: int
     encoder_hash: str
+    """Of the model, an encoder or another one."""
     model: str
-    """Folder of the encoder when the index was built; it may have moved since."""
+    """Folder of the model when the index was built; it may have moved since."""
     image_size: int
     sources: list[str]
     """Data that was put in, oldest first."""

@@ -2,10 +2,11 @@
 
 import { Refusal, blob, get, post, setToken, showPicture } from "./api.js";
 import { describe, draw, isEven, top } from "./attention.js";
-import { EMPTY_INDEX, NO_INDEX, NO_PICTURE, count, wordsFor } from "./words.js";
+import { EMPTY_INDEX, NO_INDEX, NO_PICTURE, UNTIL_THEN, count, wordsFor } from "./words.js";
 
 const at = (id) => document.getElementById(id);
-const visits = new Map(); // the queries since the page was loaded: {file} or {id, label, metadata, thumbnail}
+// The queries since the page was loaded: {text}, {file} or {id, label, metadata, thumbnail}, perhaps with {instruction}.
+const visits = new Map();
 let model = null; // what GET /models says
 let shown = null; // the query on the page
 let searching = new AbortController(); // a newer search, or look, ends the one before
@@ -26,12 +27,12 @@ async function start() {
   const facts = {
     "Pictures in the index": model.index ? `${model.index.size.toLocaleString("en")} (${model.index.kind})` : "no index",
     Embedding: count(model.embedding_size, "number"),
-    "Encoder sees": `${model.image_size} × ${model.image_size} pixels`,
-    "Encoder's hash": model.hash.slice(0, 12),
+    "Model sees": `${model.image_size} × ${model.image_size} pixels`,
+    "Model's hash": model.hash.slice(0, 12),
   };
   describeWith(at("facts"), facts);
-  at("compose").hidden = !model.accepts.includes("text");
-  if (!model.index) say(NO_INDEX);
+  at("compose").hidden = !(model.accepts.includes("composed") && model.index?.size);
+  if (!model.index) say({ ...NO_INDEX, text: NO_INDEX.text + (model.attention ? UNTIL_THEN : "") });
   else if (model.index.size === 0) say(EMPTY_INDEX);
   else if (model.index.examples?.length) offer(model.index.examples);
   arrive();
@@ -45,26 +46,29 @@ function offer(examples) {
 
 // ---- queries, and Back and Forward between them
 
-// A row of the index is kept in the history itself, which outlives a reload; a file cannot be.
+// A row of the index and a text are kept in the history itself, which outlives a reload; a file cannot be.
 function ask(query) {
   const visit = `${performance.timeOrigin} ${visits.size}`;
   visits.set(visit, query);
-  const { id, label, metadata, thumbnail } = query;
-  const address = query.file ? location.pathname : `#id=${encodeURIComponent(id)}`;
-  history.pushState({ visit, row: query.file ? null : { id, label, metadata, thumbnail } }, "", address);
+  const { id, label, metadata, thumbnail, text, instruction } = query;
+  const kept = { id, label, metadata, thumbnail, text, instruction };
+  const named = Object.entries({ id, text, instruction }).filter(([, value]) => value);
+  history.pushState({ visit, kept: query.file ? null : kept }, "", query.file ? location.pathname : `#${new URLSearchParams(named)}`);
   show(query);
   if (at("query").getBoundingClientRect().top < 0) at("query").scrollIntoView();
 }
 
 function arrive() {
-  const id = new URLSearchParams(location.hash.slice(1)).get("id");
-  const known = visits.get(history.state?.visit) ?? history.state?.row;
+  const { id, text, instruction } = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
+  const known = visits.get(history.state?.visit) ?? history.state?.kept;
   if (known) show(known);
-  else if (id && model?.index) show({ id, thumbnail: `/thumbnails/${encodeURIComponent(id)}` });
+  else if (id && model?.index) show({ id, instruction, thumbnail: `/thumbnails/${encodeURIComponent(id)}` });
+  else if (text && model?.index) show({ text });
   else if (shown) location.reload();
 }
 
 function show(query) {
+  describeWords(query);
   shown = query;
   describeQuery(query);
   showQuery(query);
@@ -72,19 +76,31 @@ function show(query) {
   search();
 }
 
-function describeQuery({ id, file, label, metadata }) {
-  at("about").hidden = false;
-  at("name").textContent = file ? file.name || "Your picture" : label || id;
-  at("details").hidden = Boolean(file);
-  describeWith(at("metadata"), file ? {} : { id, ...metadata });
+// What was written and not yet searched with stays; what was, goes with its query.
+function describeWords({ text, instruction }) {
+  const field = at("instruction");
+  const words = text ?? instruction ?? "";
+  const before = shown?.text ?? shown?.instruction ?? "";
+  if (words || field.value.trim() === before) field.value = words;
+  at("without").hidden = !instruction;
+  at("found-title").textContent = words ? `${text ? "Found for" : "Composed with"} “${words}”` : "Nearest neighbours";
+}
+
+function describeQuery({ id, file, label, metadata, text }) {
+  at("about").hidden = Boolean(text);
+  at("name").textContent = text ?? (file ? file.name || "Your picture" : label || id);
+  at("details").hidden = Boolean(file || text);
+  describeWith(at("metadata"), file || text ? {} : { id, ...metadata });
   document.title = `${at("name").textContent} · SAGA search`;
 }
 
 function showQuery(query) {
   const image = at("shown");
   URL.revokeObjectURL(image.src);
-  at("picture").classList.add("filled");
-  image.hidden = false;
+  at("picture").classList.toggle("filled", !query.text);
+  at("unseen").hidden = true;
+  image.hidden = Boolean(query.text);
+  if (query.text) return image.removeAttribute("src");
   image.alt = query.file ? "Your picture" : `Picture of the index: ${query.label || query.id}`;
   image.dataset.path = "";
   if (query.file) image.src = URL.createObjectURL(query.file);
@@ -108,14 +124,12 @@ async function search() {
   if (!model.index?.size) return;
   clearTrouble();
   const wanted = Number(at("count").value);
-  const instruction = at("compose").hidden ? "" : at("instruction").value.trim();
-  const asked = JSON.stringify([wanted, instruction]);
-  if (query.asked !== asked) {
+  if (query.asked !== wanted) {
     at("status").textContent = "Searching…";
     at("hits").setAttribute("aria-busy", "true");
     const began = performance.now();
     try {
-      query.hits = await find(query, wanted, instruction, signal);
+      query.hits = await find(query, wanted, signal);
     } catch (error) {
       if (error.name === "AbortError") return;
       at("hits").replaceChildren();
@@ -123,16 +137,23 @@ async function search() {
       at("status").textContent = "";
       return trouble(error, search);
     }
-    query.asked = asked;
+    query.asked = wanted;
     query.milliseconds = Math.round(performance.now() - began);
   }
   list(query);
 }
 
-async function find({ file, id }, k, instruction, signal) {
-  const fields = file ? { file, k } : { id, k };
-  const answer = await (instruction ? post("compose", { ...fields, instruction }, signal) : post("search", fields, signal));
+async function find({ file, id, text, instruction }, k, signal) {
+  const what = text ? { text } : file ? { file } : { id };
+  const answer = await (instruction ? post("compose", { ...what, instruction, k }, signal) : post("search", { ...what, k }, signal));
   return answer.hits;
+}
+
+// The picture that is shown, searched with these words; without a picture, the words alone.
+function compose(words) {
+  const { file, id, label, metadata, thumbnail, attention } = shown ?? {};
+  if (file || id) ask({ file, id, label, metadata, thumbnail, attention, instruction: words || undefined });
+  else if (words) ask({ text: words });
 }
 
 function list({ hits, milliseconds }) {
@@ -177,8 +198,8 @@ async function look() {
   looking = new AbortController();
   const { signal } = looking;
   const query = shown;
-  at("attention").hidden = false;
-  const wanted = at("look").checked;
+  at("attention").hidden = !model.attention;
+  const wanted = model.attention && at("look").checked;
   overlay(wanted ? query.attention : null);
   if (!wanted || query.attention) return;
   at("look-status").textContent = "Looking…";
@@ -282,7 +303,16 @@ at("hits").addEventListener("keydown", step);
 at("again").addEventListener("click", () => retry());
 at("compose").addEventListener("submit", (event) => {
   event.preventDefault();
-  if (shown) search();
+  compose(at("instruction").value.trim());
+});
+at("instruction").addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  at("compose").requestSubmit();
+});
+at("without").addEventListener("click", () => {
+  compose("");
+  at("instruction").focus();
 });
 at("token-form").addEventListener("submit", (event) => {
   event.preventDefault();

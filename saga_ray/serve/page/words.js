@@ -4,9 +4,9 @@ import { hasToken } from "./api.js";
 
 export const NO_INDEX = {
   title: "No index to search",
-  text: "This server has a model but no index. Build one with “saga index build”, then start the server with “--index”. " +
-    "Until then you can see where the encoder looks.",
+  text: "This server has a model but no index. Build one with “saga index build”, then start the server with “--index”.",
 };
+export const UNTIL_THEN = " Until then you can see where the encoder looks.";
 export const EMPTY_INDEX = { title: "The index is empty", text: "There is no picture in it to find. Add some with “saga index add”." };
 export const NO_PICTURE = { title: "That is no picture file", text: "Save the picture first, then drop or choose the file." };
 
@@ -22,9 +22,10 @@ export function wordsFor({ status, message, param, wait }) {
   if (status === 413) return { title: "The picture is too large", text: said || "Try a smaller one." };
   if (status === 503) return { title: "The server is not ready", text: said || "The model may still be loading.", again: true };
   if (status >= 500) return { title: "The server failed", text: said || `It answered ${status}.`, again: true };
-  return { title: `The ${param === "file" ? "picture" : "request"} was refused`, text: said || `The server answered ${status}.` };
+  return { title: `The ${REFUSED[param] ?? "request"} was refused`, text: said || `The server answered ${status}.` };
 }
 
+const REFUSED = { file: "picture", instruction: "instruction", text: "text" };
 const pause = (wait) => (wait ? `Try again in ${count(Math.ceil(wait), "second")}.` : "Try again in a moment.");
 const sentence = (text) => text && text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
 

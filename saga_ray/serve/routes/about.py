@@ -53,7 +53,8 @@ async def models(service: ServiceHere) -> Json:
         "image_size": card.image_size,
         "embedding_size": card.embedding_size,
         "hash": card.hash,
-        "accepts": ["image"],
+        "accepts": card.takes,
+        "attention": card.attention,
         "index": None if card.index is None else {"size": card.index.size, "kind": card.index.kind},
     }
     return Json({"data": [shown]})

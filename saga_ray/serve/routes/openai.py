@@ -1,4 +1,6 @@
-"""Embeddings as OpenAI's clients ask for them; the input is pictures."""
+"""Embeddings as OpenAI's clients ask for them; the input is pictures, and texts where the
+model takes those.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +15,21 @@ from saga_ray.serve.errors import ApiError
 from saga_ray.serve.inputs import is_address, is_data_url
 from saga_ray.serve.json import Json
 from saga_ray.serve.schemas import EmbeddingsReply, EmbeddingsRequest, OpenAIModel, OpenAIModels
-from saga_ray.serve.service import Service, ServiceHere, Source
+from saga_ray.serve.service import Asked, Service, ServiceHere
 
 router = APIRouter(prefix="/v1", tags=["OpenAI"])
 PICTURES_ONLY = (
-    "this model takes pictures and no text: give a string data:image/…;base64,… or an object "
-    '{"image": base64}'
+    'this model takes pictures and no text: give data:image/…;base64,… or {"image": base64}, or serve a '
+    "model that `saga cir train` made"
 )
+PICTURES_AND_TEXTS = 'give a text, or a picture as data:image/…;base64,… or {"image": base64}'
 
 
 @router.post("/embeddings", response_model=EmbeddingsReply)
 async def embeddings(body: EmbeddingsRequest, service: ServiceHere) -> Json:
-    """L2-normalised embeddings of pictures, in the order of the input."""
+    """L2-normalised embeddings of pictures, and of texts where the model takes them, in the order of the
+    input.
+    """
     card = await service.card()
     check_model(body.model, card)
     width = body.dimensions or card.embedding_size
@@ -33,15 +38,19 @@ async def embeddings(body: EmbeddingsRequest, service: ServiceHere) -> Json:
             400, f"dimensions is {width}: the embedding has {card.embedding_size}", param="dimensions"
         )
     items = body.input if isinstance(body.input, list) else [body.input]
-    _check(items, service.settings.request_pictures)
+    expected = PICTURES_AND_TEXTS if "text" in card.takes else PICTURES_ONLY
+    _check(items, service.settings.request_pictures, expected)
     params = [f"input.{place}" for place in range(len(items))] if body.input is items else ["input"]
-    sources = [await _source(item, param, service) for item, param in zip(items, params, strict=True)]
-    z_BE = await service.with_pictures(
-        sources, service.backend.embed, endpoint="/v1/embeddings", params=params
-    )
+    asked = []
+    for item, param in zip(items, params, strict=True):
+        each = await _asked(item, param, card, service)
+        if each is None:
+            raise ApiError(400, expected, param=param, code="not_a_picture")
+        asked.append(each)
+    embedded = await service.with_items(asked, service.backend.embed, endpoint="/v1/embeddings")
+    z_BE = embedded.z_BE
     if width < z_BE.shape[1]:
         z_BE = z_BE[:, :width] / np.maximum(np.linalg.norm(z_BE[:, :width], axis=1, keepdims=True), 1e-12)
-    tokens = card.tokens_per_image * len(items)
     return Json(
         {
             "object": "list",
@@ -50,7 +59,7 @@ async def embeddings(body: EmbeddingsRequest, service: ServiceHere) -> Json:
                 {"object": "embedding", "index": index, "embedding": value}
                 for index, value in enumerate(_written(z_BE, body.encoding_format))
             ],
-            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+            "usage": {"prompt_tokens": embedded.tokens, "total_tokens": embedded.tokens},
         }
     )
 
@@ -84,32 +93,32 @@ def check_model(asked: str | None, card: Card) -> None:
         )
 
 
-def _check(items: list[Any], most: int) -> None:
-    """Refuse lists that are no lists of pictures."""
+def _check(items: list[Any], most: int, expected: str) -> None:
+    """Refuse lists that are no lists of what is expected."""
     if not items:
-        raise ApiError(400, "input is empty: give one picture at least", param="input")
+        raise ApiError(400, "input is empty: give one item at least", param="input")
     first = items[0]
     if isinstance(first, int | float) or (
         isinstance(first, list) and all(isinstance(each, int) for each in first)
     ):
-        raise ApiError(400, f"input holds token ids; {PICTURES_ONLY}", param="input")
+        raise ApiError(400, f"input holds token ids; {expected}", param="input")
     if len(items) > most:
         raise ApiError(
-            400, f"input has {len(items):,} pictures: at most {most:,} go in a request", param="input"
+            400, f"input has {len(items):,} items: at most {most:,} go in a request", param="input"
         )
 
 
-async def _source(item: Any, param: str, service: Service) -> Source:
-    """An item of the input as its bytes or base64."""
-    if isinstance(item, dict) and set(item) == {"image"}:
-        item = item["image"]
-        if isinstance(item, str) and not is_address(item):
-            return item
-    elif isinstance(item, str) and is_data_url(item):
-        return item
-    if isinstance(item, str) and is_address(item):
-        return await service.fetch(item)
-    raise ApiError(400, PICTURES_ONLY, param=param, code="not_a_picture")
+async def _asked(item: Any, param: str, card: Card, service: Service) -> Asked | None:
+    """An item of the input; none where it is nothing that the model takes."""
+    picture = isinstance(item, dict) and set(item) == {"image"}
+    said = item["image"] if picture else item
+    if not isinstance(said, str):
+        return None
+    if is_address(said):
+        return Asked(param, await service.fetch(said))
+    if picture or is_data_url(said):
+        return Asked(param, said)
+    return Asked(param, text=said) if "text" in card.takes else None
 
 
 def _written(z_BE: Numbers, encoding: str) -> list[Any]:

@@ -1,4 +1,6 @@
-"""A small server of the HTTP API that the page speaks: pictures are found by their mean colour."""
+"""A small server of the HTTP API that the page speaks: pictures are found by their mean colour, or by the
+colour that a text or an instruction names.
+"""
 
 from __future__ import annotations
 
@@ -52,6 +54,7 @@ class Stub:
     index: bool = True
     examples: bool = False
     accepts: tuple[str, ...] = ("image",)
+    attention: bool = True
     token: str = ""
     weights: list[float] = field(default_factory=lambda: [0.02] * 6 + [0.7] + [0.02] * 9)
     refusals: dict[str, tuple[int, str, dict[str, str]]] = field(default_factory=dict)
@@ -89,12 +92,25 @@ def application(stub: Stub) -> Starlette:
         index: dict[str, Any] | None = {"size": len(stub.pictures), "kind": "flat"} if stub.index else None
         if index and stub.examples:
             index["examples"] = [hit(name, 0.0) for name in list(stub.pictures)[::VIEWS]]
-        model = {"id": "colours", "image_size": 96, "embedding_size": 3, "hash": "0123456789abcdef" * 4}
-        return JSONResponse({"data": [{**model, "accepts": list(stub.accepts), "index": index}]})
+        model = {
+            "id": "colours",
+            "image_size": 96,
+            "embedding_size": 3,
+            "hash": "0123456789abcdef" * 4,
+            "accepts": list(stub.accepts),
+            "attention": stub.attention,
+            "index": index,
+        }
+        return JSONResponse({"data": [model]})
 
     async def search(request: Request) -> Response:
         fields = request.state.fields
-        content = fields["file"] if "file" in fields else stub.pictures.get(fields["id"])
+        said = fields.get("text", fields.get("instruction", ""))
+        wanted = next((hue for colour, hue in COLOURS.items() if colour in said), None)
+        if wanted is not None:
+            content: bytes | None = picture(wanted)
+        else:
+            content = fields["file"] if "file" in fields else stub.pictures.get(fields["id"])
         if content is None:
             return error(404, f"there is no picture {fields['id']!r} in the index")
         query = mean_colour(content)
@@ -154,6 +170,7 @@ async def fields_of(request: Request) -> dict[str, Any]:
 def error(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
     """An error in the API's shape."""
     param = "file" if message.startswith(("the file", "it ")) else None
+    param = "instruction" if message.startswith("the instruction") else param
     content = {"message": message, "type": "invalid_request_error", "param": param, "code": None}
     return JSONResponse({"error": content}, status_code=status, headers=headers)
 

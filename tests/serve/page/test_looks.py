@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import expect
 
+from saga_ray.serve.backend import KINDS
 from tests.serve.page.browser import Tab
 from tests.serve.page.stub import COLOURS, VIEWS, Stub, picture
 
@@ -92,7 +93,7 @@ def test_attention_of_a_query_that_was_left_is_not_drawn(tab: Tab, stub: Stub) -
 @pytest.mark.parametrize("width", [390, 320, 700, 1200])
 def test_nothing_is_wider_than_the_window(tab: Tab, stub: Stub, width: int) -> None:
     tab.page.set_viewport_size({"width": width, "height": 844})
-    stub.accepts = ("image", "text")
+    stub.accepts = KINDS
     tab.open()
     tab.drop(picture(COLOURS["red"], size=(400, 200)), "a-" + "very-" * 30 + "long-name.jpg")
     tab.page.check("#look")
@@ -109,7 +110,7 @@ def test_nothing_is_wider_than_the_window(tab: Tab, stub: Stub, width: int) -> N
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_stands_out_from_its_ground(tab: Tab, stub: Stub, scheme: str) -> None:
     tab.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-    stub.accepts = ("image", "text")
+    stub.accepts = KINDS
     tab.open()
     contrasts = tab.contrasts()
     tab.drop(picture(COLOURS["red"]))

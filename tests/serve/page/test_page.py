@@ -132,20 +132,6 @@ def test_the_keyboard_is_enough(tab: Tab, stub: Stub) -> None:
     expect(hits.nth(0)).to_be_focused()
 
 
-def test_an_instruction_is_asked_for_only_where_the_model_reads_text(tab: Tab, stub: Stub) -> None:
-    tab.open()
-    expect(tab.page.locator("#instruction")).to_be_hidden()
-    stub.accepts = ("image", "text")
-    tab.open()
-    tab.drop(picture(COLOURS["red"]))
-    tab.found("red")
-    tab.page.get_by_label("Instruction").fill("the same in blue")
-    tab.page.get_by_role("button", name="Search with it").click()
-    expect(tab.page.locator("#hits")).not_to_have_attribute("aria-busy", "true")
-    assert stub.asked_for("/compose")[0]["instruction"] == "the same in blue"
-    assert len(stub.asked_for("/search")) == 1
-
-
 def test_the_newest_of_two_searches_is_shown(tab: Tab, stub: Stub) -> None:
     tab.open()
     stub.slow["/search"] = 2.0

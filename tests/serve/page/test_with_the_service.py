@@ -23,6 +23,20 @@ def address(model: Path, index: Path, request: pytest.FixtureRequest) -> Iterato
         yield address
 
 
+@pytest.fixture(scope="module")
+def composing_address(composing: Any) -> Iterator[str]:
+    """The service over a composed embedder and its index."""
+    with served(composing) as address:
+        yield address
+
+
+@pytest.fixture
+def composing_tab(browser: Browser, composing_address: str) -> Iterator[Tab]:
+    """A tab at it."""
+    with tab_of(browser, composing_address) as tab:
+        yield tab
+
+
 @pytest.fixture
 def tab(browser: Browser, address: str) -> Iterator[Tab]:
     """A tab at the service."""
@@ -84,3 +98,36 @@ def test_the_services_token_lets_in(tab: Tab) -> None:
     tab.drop(png(3))
     tab.found("chair")
     expect(tab.page.locator("#hits img").first).not_to_have_js_property("naturalWidth", 0)
+
+
+def test_pictures_rows_and_words_are_composed_by_the_service(composing_tab: Tab) -> None:
+    tab, hits = composing_tab, composing_tab.page.locator("#hits .hit")
+    tab.open()
+    expect(tab.page.locator("#attention")).to_be_hidden()
+    tab.drop(png(4), "four.png", "image/png")
+    expect(hits.nth(0)).to_have_attribute("title", "Search with p/4")
+    field, title = tab.page.get_by_label("Instruction"), tab.page.locator("#found-title")
+    field.fill("in red")
+    field.press("Enter")
+    expect(title).to_have_text("Composed with “in red”")
+    expect(hits).to_have_count(10)
+    hits.nth(1).click()
+    expect(title).to_have_text("Nearest neighbours")
+    row = tab.page.locator("#metadata dd").first.inner_text()
+    field.fill("smaller")
+    field.press("Enter")
+    expect(title).to_have_text("Composed with “smaller”")
+    tab.page.select_option("#count", "50")
+    expect(hits).to_have_count(ROWS - 1)
+    assert f"Search with {row}" not in [each.get_attribute("title") for each in hits.all()]
+    field.fill("red " * 245)
+    field.press("Enter")
+    alert = tab.page.get_by_role("alert")
+    expect(alert.get_by_role("heading")).to_have_text("The instruction was refused")
+    expect(alert).to_contain_text("shorten it")
+    tab.page.goto("about:blank")
+    tab.open()
+    field.fill("a red chair")
+    field.press("Enter")
+    expect(title).to_have_text("Found for “a red chair”")
+    expect(hits).to_have_count(10)
