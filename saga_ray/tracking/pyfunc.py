@@ -10,10 +10,12 @@ from typing import Any
 
 import mlflow
 import numpy as np
-from mlflow.models import ModelSignature
+from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from numpy.typing import NDArray
 
+LOADERS = ENCODER, EMBEDDER = "saga_ray.tracking.served_encoder", "saga_ray.composed.served_embedder"
+"""Modules that MLflow loads a logged model with."""
 MODEL_PACKAGES = ("saga-ray", "torch", "numpy", "pillow", "safetensors")
 
 
@@ -23,7 +25,7 @@ def encoder(folder: Path, image_size: int, embedding_size: int) -> dict[str, Any
     pictures = TensorSpec(np.dtype(np.uint8), (-1, image_size, image_size, 3))
     embeddings = TensorSpec(np.dtype(np.float32), (-1, embedding_size))
     return {
-        "loader_module": "saga_ray.tracking.served_encoder",
+        "loader_module": ENCODER,
         "data_path": str(folder),
         "signature": ModelSignature(Schema([pictures]), Schema([embeddings])),
         "pip_requirements": model_requirements(),  # else MLflow runs the model to find them
@@ -36,7 +38,7 @@ def embedder(folder: Path, embedding_size: int) -> dict[str, Any]:
     columns: list[Any] = [ColSpec(kind, name, required=False) for name, kind in kinds.items()]
     embeddings = TensorSpec(np.dtype(np.float32), (-1, embedding_size))
     return {
-        "loader_module": "saga_ray.composed.served_embedder",
+        "loader_module": EMBEDDER,
         "data_path": str(folder),
         "signature": ModelSignature(Schema(columns), Schema([embeddings])),
         "pip_requirements": model_requirements("transformers"),
@@ -56,6 +58,15 @@ def load(folder: Path) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
         str(folder)
     ).predict
     return predict
+
+
+def folder_in(place: Path) -> Path | None:
+    """The folder that was logged, in what was downloaded of a logged model; none where that is not saga's."""
+    for file in place.rglob("MLmodel"):
+        flavour = Model.load(str(file)).flavors.get("python_function", {})
+        if flavour.get("loader_module") in LOADERS:
+            return file.parent / str(flavour["data"])
+    return None
 
 
 def model_requirements(*more: str) -> list[str]:

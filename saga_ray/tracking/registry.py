@@ -1,4 +1,4 @@
-"""Encoders in MLflow's model registry: an alias to a version, a version to a folder."""
+"""Models in MLflow's registry: an alias to a version, a version to a folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import mlflow
 from mlflow.exceptions import MlflowException
 
 from saga_ray.errors import UserError
-from saga_ray.models.encoder import CONFIG, WEIGHTS
+from saga_ray.tracking import pyfunc
 from saga_ray.tracking.address import hide_password, without_password
 from saga_ray.tracking.mlflow import first_line
 
@@ -45,9 +45,8 @@ def pinned(model: str, store: str) -> tuple[str, str]:
 
 
 def download(name: str, version: str, store: str, into: Path) -> Path:
-    """The folder of a registered version's encoder; fetched once into a folder of its own under `into`.
-
-    Only the encoder's configuration and safetensors are used. Raises UserError.
+    """The folder of a registered version's encoder or embedder; fetched once into a folder of its own under
+    `into`. MLflow runs nothing of it. Raises UserError.
     """
     own = into / hashlib.sha256(store.encode()).hexdigest()[:12] / name  # other stores may have the name too
     place = own / version
@@ -67,10 +66,10 @@ def download(name: str, version: str, store: str, into: Path) -> Path:
                 raise
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
-    folders = [file.parent for file in place.rglob(WEIGHTS) if (file.parent / CONFIG).is_file()]
-    if len(folders) != 1:
-        raise UserError(f"version {version} of {name} in {without_password(store)} is no encoder of saga's")
-    return folders[0]
+    found = pyfunc.folder_in(place)
+    if found is None:
+        raise UserError(f"version {version} of {name} in {without_password(store)} is no model of saga's")
+    return found
 
 
 def _unusable(model: str, store: str, error: MlflowException) -> UserError:

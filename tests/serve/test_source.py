@@ -12,11 +12,14 @@ import pytest
 import yaml
 from ray.serve.schema import ServeDeploySchema
 
+from saga_ray.composed.embedder import Embedder
 from saga_ray.config.names import SOURCE_TREE
 from saga_ray.config.serving import ServeSettings, resolve_serving
 from saga_ray.config.settings import Settings
 from saga_ray.errors import UserError
+from saga_ray.models import supervisors
 from saga_ray.retrieval.index import encoder_hash
+from saga_ray.serve import models
 from saga_ray.serve.engine import Engine
 from saga_ray.serve.run import is_loopback
 from saga_ray.serve.source import pin
@@ -87,6 +90,25 @@ def test_an_alias_of_the_registry_is_pinned_to_its_version(
     ):
         with pytest.raises(UserError, match=words):
             pin(settings(wrong, tracking_uri=store))
+
+
+@pytest.mark.filterwarnings("ignore:.*Add type hints")
+def test_an_embedder_of_the_registry_is_served_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAGA_HOME", str(tmp_path / "home"))
+    own = Settings.model_validate({"tracking": {"system_metrics": False}})
+    Embedder(supervisors.load("furniture-pocket"), width=16).save(tmp_path / "model")
+    with Tracker.start(own, tmp_path / "runs", nodes=1) as tracker, tracker.arm("align", own) as arm:
+        uri = arm.log_embedder(tmp_path / "model", embedding_size=16)
+        mlflow.register_model(uri, "composing")
+        other = mlflow.pyfunc.log_model(
+            name="other", python_model=lambda model_input: model_input, pip_requirements=[]
+        )
+        mlflow.register_model(other.model_uri, "foreign")
+    found = pin(settings("models:/composing/1", tracking_uri=tracker.uri))
+    served = models.load(found.fetch(), "cpu")
+    assert set(served.takes) == {"image", "text", "composed"} and served.embedding_size == 16
+    with pytest.raises(UserError, match="version 1 of foreign in .* is no model of saga's"):
+        pin(settings("models:/foreign/1", tracking_uri=tracker.uri))
 
 
 @pytest.mark.parametrize(
