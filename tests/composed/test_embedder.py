@@ -138,6 +138,14 @@ def test_an_embedder_is_read_in_the_precision_in_which_it_was_trained(tmp_path: 
     assert next(read.tower.parameters()).dtype == torch.float32
 
 
+def test_a_model_that_has_diverged_is_not_stored(embedder: Embedder, tmp_path: Path) -> None:
+    with torch.no_grad():
+        next(embedder.supervisor.language_model.parameters()).mul_(1e9)
+    with pytest.raises(UserError, match="its training has diverged"):
+        embedder.save(tmp_path / "model")
+    assert not list((tmp_path / "model").rglob("*.safetensors"))
+
+
 def test_an_instruction_beyond_the_context_is_refused(embedder: Embedder, x_BND: Tensor) -> None:
     with pytest.raises(UserError, match=r"reads 256 at most: shorten"):
         embedder.composed(x_BND[:1], ["and in red " * 200])

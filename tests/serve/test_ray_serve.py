@@ -82,6 +82,7 @@ def test_the_stock_openai_client_works_unchanged(url: str, model: Path, index: P
         assert 'saga_requests_total{endpoint="/v1/embeddings",status="200"} 2' in numbers
 
 
+@pytest.mark.slow
 def test_texts_and_instructions_reach_model_replicas_of_their_own(
     url: str, embedder: Path, composed_index: Path
 ) -> None:

@@ -212,6 +212,7 @@ def done(
     return result, folder / "sweep"
 
 
+@pytest.mark.slow
 def test_every_trial_is_looked_at_over_validation_queries_alone(done: tuple[SweepResult, Path]) -> None:
     result, folder = done
     assert read(folder) == result and not result.interrupted
@@ -219,17 +220,19 @@ def test_every_trial_is_looked_at_over_validation_queries_alone(done: tuple[Swee
     good, bad = by_rate[1e-3], by_rate[TOO_FAST]
     assert (good.status, bad.status) == ("finished", "failed") and result.best == good.id
     assert [step for step, _ in good.history] == [2, 4] and 0 <= (good.value or -1) <= 1
-    assert bad.error is not None and ("nan" in bad.error or "not finite" in bad.error)
+    assert bad.error is not None and "its training has diverged" in bad.error
     trial = RunFolder(folder / "trials" / good.id)
     settings = RunFolder.settings_of(trial.path, ComposedSettings)
     assert settings.evaluation.part == "validation" and not (trial.path / "evaluation").exists()
 
 
+@pytest.mark.slow
 def test_no_rollout_actor_was_started(done: tuple[SweepResult, Path]) -> None:
     named = {actor["Name"] for actor in actors().values()}
     assert not any(name.startswith("rollouts-") for name in named)
 
 
+@pytest.mark.slow
 def test_the_winner_alone_is_scored_on_the_test_queries(done: tuple[SweepResult, Path]) -> None:
     result, folder = done
     assert list(result.test) == [result.best]
@@ -241,12 +244,14 @@ def test_the_winner_alone_is_scored_on_the_test_queries(done: tuple[SweepResult,
     assert "over the validation queries" in (folder / "winner.toml").read_text()
 
 
+@pytest.mark.slow
 def test_the_page_speaks_of_queries(done: tuple[SweepResult, Path]) -> None:
     page = (done[1] / "report" / "index.html").read_text()
     assert "trials of composed retrieval around" in page and "<b>saga cir train</b>" in page
     assert "12 test queries" in page and "classes" not in page
 
 
+@pytest.mark.slow
 def test_mlflow_has_the_trials_and_the_registered_embedder(
     done: tuple[SweepResult, Path], tmp_path: Path
 ) -> None:

@@ -177,7 +177,12 @@ class Pocket(Supervisor):
     # Folders
 
     def save(self, folder: Path, tower: towers.Tower) -> None:
-        """Write everything that `load` needs into an existing folder: weights as float16."""
+        """Write everything that `load` needs into an existing folder: weights as float16.
+
+        Raises:
+            UserError: a weight is too large for that.
+        """
+        model, projector = (self._halved(module) for module in (self.language_model, self.projector))
         config = LlamaConfig.from_dict(self.language_model.config.to_dict())
         config.dtype = torch.float16
         config.architectures = [type(self.language_model).__name__]
@@ -186,11 +191,22 @@ class Pocket(Supervisor):
         self.language_model.generation_config.save_pretrained(language_model)
         self.tokenizer.save_pretrained(language_model)
         # The format's name is what the Hugging Face loader asks for.
-        weights = to_safetensors(_halved(self.language_model), metadata={"format": "pt"})
+        weights = to_safetensors(model, metadata={"format": "pt"})
         (language_model / "model.safetensors").write_bytes(weights)
-        (folder / "projector.safetensors").write_bytes(to_safetensors(_halved(self.projector)))
+        (folder / "projector.safetensors").write_bytes(to_safetensors(projector))
         towers.save(tower, folder / "tower", torch.float16)
         self.describe(folder, {})
+
+    def _halved(self, module: nn.Module) -> dict[str, Tensor]:
+        state = {
+            name: value.detach().to(torch.float16).contiguous() for name, value in module.state_dict().items()
+        }
+        if not all(bool(torch.isfinite(value).all()) for value in state.values()):
+            raise UserError(
+                f"the weights of {self.name} are not finite as float16, in which they are stored: its "
+                "training has diverged; lower the learning rate"
+            )
+        return state
 
     def describe(self, folder: Path, numbers: dict[str, Any]) -> None:
         """Write `supervisor.json`: what `load` needs, and `numbers` about the supervisor."""
@@ -204,12 +220,6 @@ class Pocket(Supervisor):
         }
         text = json.dumps(description, indent=1, ensure_ascii=False) + "\n"
         (folder / "supervisor.json").write_text(text, encoding="utf-8")
-
-
-def _halved(module: nn.Module) -> dict[str, Tensor]:
-    return {
-        name: value.detach().to(torch.float16).contiguous() for name, value in module.state_dict().items()
-    }
 
 
 def load(folder: Path, precision: str) -> Pocket:
