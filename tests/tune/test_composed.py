@@ -219,7 +219,8 @@ def test_every_trial_is_looked_at_over_validation_queries_alone(done: tuple[Swee
     by_rate = {trial.values["instruct.rate"]: trial for trial in result.trials}
     good, bad = by_rate[1e-3], by_rate[TOO_FAST]
     assert (good.status, bad.status) == ("finished", "failed") and result.best == good.id
-    assert [step for step, _ in good.history] == [2, 4] and 0 <= (good.value or -1) <= 1
+    assert [step for step, _ in good.history] == [2, 4]
+    assert good.value is not None and 0 <= good.value <= 1
     assert bad.error is not None and "its training has diverged" in bad.error
     trial = RunFolder(folder / "trials" / good.id)
     settings = RunFolder.settings_of(trial.path, ComposedSettings)
