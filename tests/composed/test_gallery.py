@@ -219,6 +219,7 @@ def test_a_cache_that_cannot_be_written_is_a_user_error(tmp_path: Path) -> None:
         run(pictures(tmp_path, 1), cache)
 
 
+@pytest.mark.slow
 def test_through_ray_all_is_the_same(tmp_path: Path, cache: Cache, session_ray: None) -> None:
     wanted = pictures(tmp_path, ALL)
     Path(wanted[-1].path).write_bytes(b"no picture")

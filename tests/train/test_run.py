@@ -108,6 +108,7 @@ def test_a_run_is_evaluated_on_other_pictures(with_vllm: Done, tmp_path: Path) -
     assert all(arm["queries"] == 9 and 0 <= arm["map@r"] <= 1 for arm in scored["test"].values())
 
 
+@pytest.mark.slow
 def test_a_table_without_validation_and_with_a_broken_picture_trains(uninterrupted: Done) -> None:
     assert uninterrupted.result.data.skipped == 1 and uninterrupted.result.data.test_classes == 4
     assert not any("verdict_accuracy" in record for record in uninterrupted.folder.steps("saga"))
