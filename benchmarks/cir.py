@@ -49,22 +49,28 @@ MEASURES = ("recall@1", "recall@5", "recall@10")
 class ImageAlone(Embedder):
     """Queries are their reference."""
 
-    def composed(self, x_BND: Tensor, instructions: Sequence[str]) -> Tensor:
-        return self.images(x_BND)
+    def composed(
+        self, x_BND: Tensor, instructions: Sequence[str], things: Sequence[str] | None = None
+    ) -> Tensor:
+        return self.images(x_BND, things)
 
 
 class TextAlone(Embedder):
     """Queries are their instruction."""
 
-    def composed(self, x_BND: Tensor, instructions: Sequence[str]) -> Tensor:
+    def composed(
+        self, x_BND: Tensor, instructions: Sequence[str], things: Sequence[str] | None = None
+    ) -> Tensor:
         return self.texts(instructions)
 
 
 class SumOfBoth(Embedder):
     """Queries are the sum of both."""
 
-    def composed(self, x_BND: Tensor, instructions: Sequence[str]) -> Tensor:
-        return F.normalize(self.images(x_BND) + self.texts(instructions), dim=-1)
+    def composed(
+        self, x_BND: Tensor, instructions: Sequence[str], things: Sequence[str] | None = None
+    ) -> Tensor:
+        return F.normalize(self.images(x_BND, things) + self.texts(instructions), dim=-1)
 
 
 KINDS = {"image only": ImageAlone, "text only": TextAlone, "image + text": SumOfBoth}

@@ -153,7 +153,7 @@ def _cut(embedder: Embedder, size: int | None) -> Iterator[None]:
             f"choose a size from 1 to {embedder.width}"
         )
     before = embedder.size
-    embedder.size = min(size or before, embedder.width)
+    embedder.size = size or before
     try:
         yield
     finally:

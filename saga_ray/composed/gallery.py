@@ -56,7 +56,7 @@ def embed_pictures(
     row_M = np.array([place[key] for key in keys], dtype=np.int64)
     first_U = np.unique(row_M, return_index=True)[1]
     keys_U = list(place)
-    width = min(embedder.size, embedder.width)
+    width = embedder.size
     z_UE = np.empty((len(place), width), dtype=np.float32)
     found_U = np.zeros(len(place), dtype=bool)
     if cache is not None:

@@ -39,7 +39,7 @@ class ServedEmbedder:
         Raises UserError for a row that has neither.
         """
         images, texts = _given(rows, "image", bytes), _given(rows, "text", str)
-        z_BE = np.empty((len(rows), min(self.embedder.size, self.embedder.width)), dtype=np.float32)
+        z_BE = np.empty((len(rows), self.embedder.size), dtype=np.float32)
         kinds = [(image is not None, text is not None) for image, text in zip(images, texts, strict=True)]
         if (False, False) in kinds:
             raise UserError(f"row {kinds.index((False, False))} has neither an image nor a text: give one")

@@ -12,11 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import ray
 import torch
-from PIL import Image
 from safetensors.torch import load_file
 
 from saga_ray.composed.train.run import run
@@ -25,35 +23,17 @@ from saga_ray.config.names import SOURCE_TREE
 from saga_ray.config.presets import to_toml
 from saga_ray.models.supervisors import _assemble, _llava_assemble
 from saga_ray.train.folder import RunFolder
+from tests.composed.bars import write_bars
 from tests.models.supervisors import qwen
-from tests.models.supervisors.test_llava_assemble import language_model, vision_model
+from tests.models.supervisors.tiny_llava import language_model, vision_model
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
-
-COLOURS = {"red": (200, 30, 30), "blue": (30, 30, 200), "green": (30, 160, 30), "white": (240, 240, 240)}
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Plain pictures in four colours, with captions and triplets of texts alone, as the paper has them."""
-    folder = tmp_path_factory.mktemp("colours")
-    captions, triplets = [], []
-    for name, colour in COLOURS.items():
-        Image.fromarray(np.full((40, 40, 3), colour, dtype=np.uint8)).save(folder / f"{name}.png")
-        captions.append({"image": f"{name}.png", "caption": f"a {name} lamp"})
-        for other in COLOURS:
-            if other != name:
-                triplets.append(
-                    {
-                        "reference": f"{name}.png",
-                        "instruction": f"make it {other}",
-                        "reference_text": f"a {name} lamp",
-                        "target_text": f"a {other} lamp",
-                    }
-                )
-    for file, lines in (("captions.jsonl", captions), ("triplets.jsonl", triplets)):
-        (folder / file).write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return folder
+    """Without queries to score: that would take longer than the training."""
+    return write_bars(tmp_path_factory.mktemp("bars"), "train", "train")
 
 
 def saga(*arguments: str, home: Path) -> subprocess.Popen[str]:

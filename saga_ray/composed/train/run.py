@@ -34,7 +34,7 @@ from saga_ray.train.records import StepRecord
 from saga_ray.train.trial import Trial
 
 EVALUATION = "evaluation"
-"""In a run's folder: the last embedder on the source's own queries; in MLflow: a stage's embedder."""
+"""In a run's folder: the last embedder on the source's own queries, also among its MLflow artifacts."""
 
 
 def run(

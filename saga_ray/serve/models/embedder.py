@@ -24,7 +24,7 @@ class StoredEmbedder:
         self.folder, self.hash = folder, gallery_hash(folder)
         self.module = Embedder.load(folder).to(device).eval()
         self.image_size = self.module.image_size
-        self.embedding_size = min(self.module.size, self.module.width)
+        self.embedding_size = self.module.size
         self.context = self.module.context
         self._image_length = self.module.length(prompts.image(), image=True)
 

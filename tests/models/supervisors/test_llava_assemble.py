@@ -10,12 +10,8 @@ import pytest
 import torch
 from transformers import (
     AutoModelForCausalLM,
-    CLIPConfig,
-    CLIPModel,
-    CLIPTextConfig,
     LlavaForConditionalGeneration,
     Phi3Config,
-    Phi3ForCausalLM,
 )
 
 from saga_ray.cli.command_line import main
@@ -31,32 +27,11 @@ from tests.models.supervisors.tiny_llava import (
     TOKENS,
     checkpoint,
     description,
+    language_model,
     pictures,
-    text_config,
     tokenizer,
-    vision_config,
+    vision_model,
 )
-
-
-def vision_model(folder: Path, **changes: Any) -> CLIPModel:
-    """CLIP with its text side, as it is published."""
-    text = CLIPTextConfig(
-        vocab_size=20, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2
-    )
-    torch.manual_seed(5)
-    model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision_config("clip").to_dict() | changes))
-    model.save_pretrained(folder)
-    return model
-
-
-def language_model(folder: Path, template: str | None = TEXT_TEMPLATE) -> Phi3ForCausalLM:
-    """Phi-3 with a tokenizer that knows no pictures."""
-    words = tokenizer(template or TEXT_TEMPLATE, image=False)
-    words.chat_template = template
-    model = Phi3ForCausalLM(text_config("phi3", len(words) + 8))
-    model.to(torch.bfloat16).save_pretrained(folder)
-    words.save_pretrained(folder)
-    return model
 
 
 def test_two_parts_become_a_supervisor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

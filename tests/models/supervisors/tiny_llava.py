@@ -13,12 +13,16 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextConfig,
     CLIPVisionConfig,
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
     MistralConfig,
     Phi3Config,
+    Phi3ForCausalLM,
     PreTrainedTokenizerFast,
     Qwen2Config,
     SiglipVisionConfig,
@@ -184,3 +188,24 @@ def description(folder: Path) -> dict[str, Any]:
     """What `supervisor.json` says."""
     said: dict[str, Any] = json.loads((folder / "supervisor.json").read_text())
     return said
+
+
+def vision_model(folder: Path, **changes: Any) -> CLIPModel:
+    """CLIP with its text side, as it is published."""
+    text = CLIPTextConfig(
+        vocab_size=20, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2
+    )
+    torch.manual_seed(5)
+    model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision_config("clip").to_dict() | changes))
+    model.save_pretrained(folder)
+    return model
+
+
+def language_model(folder: Path, template: str | None = TEXT_TEMPLATE) -> Phi3ForCausalLM:
+    """Phi-3 with a tokenizer that knows no pictures."""
+    words = tokenizer(template or TEXT_TEMPLATE, image=False)
+    words.chat_template = template
+    model = Phi3ForCausalLM(text_config("phi3", len(words) + 8))
+    model.to(torch.bfloat16).save_pretrained(folder)
+    words.save_pretrained(folder)
+    return model
