@@ -13,8 +13,9 @@ import ray
 import torch
 from ray._private.state import actors
 
-from saga_ray.composed.embedder import CONFIG, Embedder
+from saga_ray.composed.embedder import Embedder
 from saga_ray.composed.evaluation import evaluate
+from saga_ray.composed.identity import CONFIG, embedder_hash
 from saga_ray.composed.train.checkpoint import checkpoint_folder, restore
 from saga_ray.composed.train.prepare import require_queries
 from saga_ray.composed.train.scores import look
@@ -26,6 +27,7 @@ from saga_ray.config.presets import to_toml
 from saga_ray.config.searched import last_trained
 from saga_ray.config.sweep import corners, preset_settings, resolve_sweep, trial_settings
 from saga_ray.errors import UserError
+from saga_ray.tracking import pyfunc
 from saga_ray.train.folder import RunFolder
 from saga_ray.tune.result import SweepResult, read
 from saga_ray.tune.sweep import sweep
@@ -270,8 +272,9 @@ def test_mlflow_has_the_trials_and_the_registered_embedder(
     mlflow.artifacts.download_artifacts(
         artifact_uri="models:/tried@champion", dst_path=str(tmp_path), tracking_uri=store
     )
-    [config] = tmp_path.rglob(CONFIG)
-    assert Embedder.load(config.parent).size == 64
+    registered = pyfunc.folder_in(tmp_path)
+    trained = RunFolder(folder / "trials" / str(result.best)).model("instruct")
+    assert registered is not None and embedder_hash(registered) == embedder_hash(trained)
 
 
 @pytest.mark.slow
