@@ -108,7 +108,7 @@ def test_a_winner_s_preset_is_what_saga_cir_train_reads(tmp_path: Path) -> None:
 def test_a_mistake_is_one_sentence(old: str, new: str, said: str, tmp_path: Path) -> None:
     file = tmp_path / "space.toml"
     file.write_text(GOOD)
-    assert last_trained(trial_settings(resolve_sweep(str(file)), {})) == ("instruct", 300)
+    assert last_trained(trial_settings(resolve_sweep(str(file)), {})) == ("instruct", 480)
     file.write_text(GOOD.replace(old, new, 1))
     with pytest.raises(UserError, match=said) as caught:
         resolve_sweep(str(file))
@@ -126,8 +126,8 @@ def test_pbt_changes_what_a_step_of_stage_2_reads(tmp_path: Path) -> None:
 
 def test_asha_that_would_stop_nothing_is_refused(tmp_path: Path) -> None:
     (tmp_path / "space.toml").write_text(GOOD)
-    with pytest.raises(UserError, match=r"grace_steps=400 in .* is more than instruct.steps=300"):
-        resolve_sweep(str(tmp_path / "space.toml"), ["scheduler=asha", "grace_steps=400"])
+    with pytest.raises(UserError, match=r"grace_steps=500 in .* is more than instruct.steps=480"):
+        resolve_sweep(str(tmp_path / "space.toml"), ["scheduler=asha", "grace_steps=500"])
 
 
 @pytest.mark.parametrize("missing, other", [("validation", "test"), ("test", "validation")])
