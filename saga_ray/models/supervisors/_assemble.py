@@ -32,6 +32,8 @@ def of_checkpoint(checkpoint: Path, output: Path, vocabulary: str | None, image_
     from saga_ray.models.supervisors import _internvl_assemble, _llava_assemble, _qwen_vl_assemble
 
     kind = config_of(checkpoint).model_type
+    if vocabulary is not None:
+        vocabularies.load(vocabulary)  # is there one? Weights are read for minutes
     if kind == "llava":
         if image_size is not None:
             raise UserError("a LLaVA tower reads pictures of one size: leave --image-size out")
