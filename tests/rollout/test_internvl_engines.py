@@ -20,7 +20,7 @@ VLLM = pytest.param("vllm", marks=[pytest.mark.slow, pytest.mark.timeout(900)])
 @pytest.mark.parametrize("language", ["qwen3", "qwen2"])
 @pytest.mark.parametrize("engine", ["transformers", VLLM])
 def test_log_probabilities_are_those_of_replay(engine: str, language: str, tmp_path: Path) -> None:
-    """qwen3 is InternVL3.5's; qwen2 is InternVL3's, whose positions vLLM would stretch."""
+    """qwen3 is InternVL3.5's; qwen2 is InternVL3's, whose positions stretch behind the last one trained."""
     checkpoint(tmp_path / "internvl", language)
     assemble.of_checkpoint(tmp_path / "internvl", tmp_path / "tiny", "birds", 84)
     supervisor = load(tmp_path / "tiny", "float32")

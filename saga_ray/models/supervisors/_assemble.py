@@ -43,7 +43,7 @@ def of_checkpoint(checkpoint: Path, output: Path, vocabulary: str | None, image_
     elif kind == "internvl":
         _internvl_assemble.of_checkpoint(checkpoint, output, vocabulary, image_size)
     else:
-        known = ", ".join(("internvl", "llava", *_qwen_vl_assemble.FAMILIES))
+        known = ", ".join(("llava", *_qwen_vl_assemble.FAMILIES, "internvl"))
         raise UserError(
             f"{checkpoint} holds a checkpoint of type {kind!r}; known are {known}, or give a language and a "
             "vision model with --language and --vision."

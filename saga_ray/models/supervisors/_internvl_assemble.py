@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from transformers import InternVLForConditionalGeneration, PreTrainedConfig
+from transformers import InternVLForConditionalGeneration
 
 from saga_ray.errors import UserError
 from saga_ray.models import towers
@@ -51,7 +51,6 @@ def of_checkpoint(checkpoint: Path, output: Path, vocabulary: str | None, image_
     widen_window(config.text_config, checkpoint)
     whole: Any = InternVLForConditionalGeneration.from_pretrained(checkpoint, config=config, dtype="auto")
     language_model = split.language_model_of(whole)
-    _plain_positions(language_model.config)
     description = {
         "family": FAMILY,
         "name": output.name,
@@ -103,14 +102,6 @@ def _statistics(checkpoint: Path) -> dict[str, list[float]]:
         f"The checkpoint in {checkpoint} is not complete: {PROCESSORS[0]} with image_mean and image_std must "
         "be there."
     )
-
-
-def _plain_positions(config: PreTrainedConfig) -> None:
-    """Take away positions that stretch only behind the last known one, as InternVL3's "dynamic" ones: no
-    text here is longer, and vLLM stretches them from the first."""
-    rope = config.rope_parameters
-    if rope["rope_type"] == "dynamic":
-        config.rope_parameters = {"rope_type": "default", "rope_theta": rope["rope_theta"]}
 
 
 def _tower(model: nn.Module, config: dict[str, Any]) -> towers.Tower:
