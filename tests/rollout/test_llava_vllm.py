@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 @pytest.mark.parametrize("language", ["llama", "phi3"])
 def test_log_probabilities_are_those_of_replay(language: str, tmp_path: Path) -> None:
     checkpoint(tmp_path / "llava", language)
-    assemble.of_checkpoint(tmp_path / "llava", tmp_path / "supervisor", "tiny", "birds")
+    assemble.of_checkpoint(tmp_path / "llava", tmp_path / "supervisor", "birds")
     supervisor = load(tmp_path / "supervisor", "float32")
     with torch.no_grad():
         x_BND = supervisor.build_tower()(pictures(4))
