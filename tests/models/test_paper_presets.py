@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 import torch
 from torch import nn
 from transformers import (
+    InternVLConfig,
+    InternVLForConditionalGeneration,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen3VLConfig,
@@ -78,9 +81,44 @@ def qwen25vl_3b() -> nn.Module:
     return Qwen2_5_VLForConditionalGeneration._from_config(config)  # type: ignore[no-any-return,no-untyped-call]
 
 
+def internvl35_8b() -> nn.Module:
+    """config.json of OpenGVLab/InternVL3_5-8B-HF: InternViT-300M-448px and Qwen3-8B."""
+    text = {
+        "model_type": "qwen3",
+        "vocab_size": 151936,
+        "hidden_size": 4096,
+        "intermediate_size": 12288,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "max_position_embeddings": 40960,
+    }
+    vision = {
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "attention_bias": True,
+        "image_size": [448, 448],
+        "patch_size": [14, 14],
+    }
+    config = InternVLConfig(
+        text_config=text, vision_config=vision, image_token_id=151671, tie_word_embeddings=False
+    )
+    return InternVLForConditionalGeneration._from_config(config)  # type: ignore[no-any-return,no-untyped-call]
+
+
 MODELS = {
-    "qwen3vl-8b": (qwen3vl_8b, "qwen3_vl", 8.8e9, 49),
-    "qwen2.5vl-3b": (qwen25vl_3b, "qwen2_5_vl", 3.8e9, 64),
+    "qwen3vl-8b": (qwen3vl_8b, "qwen3_vl", 8.8e9, 49, {}),
+    "qwen2.5vl-3b": (qwen25vl_3b, "qwen2_5_vl", 3.8e9, 64, {}),
+    "internvl3.5-8b": (
+        internvl35_8b,
+        "internvl",
+        8.53e9,
+        64,
+        {"width": 4096, "merge": 2, "activation": "gelu"},
+    ),
 }
 
 
@@ -97,11 +135,11 @@ def test_a_preset_fits_its_data_and_its_model(data: str, model: str) -> None:
     assert Path(settings.supervisor.path).name == f"{model}-{FIELDS[data]}"
     vocabulary.load(FIELDS[data])
 
-    build, family, size, tokens = MODELS[model]
+    build, family, size, tokens, more = MODELS[model]
     with torch.device("meta"):
         whole: Any = build()
         shape = {"vision": architecture(whole.config.vision_config), "image_size": settings.data.image_size}
-        tower = towers.build(family, shape | {"mean": [0.5] * 3, "std": [0.5] * 3})
+        tower = towers.build(family, shape | more | {"mean": [0.5] * 3, "std": [0.5] * 3})
     # embeddings of the words count once where the head shares them
     counted = sum(parameter.numel() for parameter in whole.parameters())
     assert counted == pytest.approx(size, rel=0.02)
@@ -109,6 +147,19 @@ def test_a_preset_fits_its_data_and_its_model(data: str, model: str) -> None:
     assert settings.distillation.layer < whole.config.text_config.num_hidden_layers
     assert tower.pooled_width == whole.config.text_config.hidden_size == settings.encoder.embedding_size
     assert settings.rollout.gpus_per_actor + settings.train.gpus_per_worker <= 1
+
+
+def test_internvl_s_own_size_is_256_tokens_of_as_many_weights() -> None:
+    with torch.device("meta"):
+        whole: Any = internvl35_8b()
+        vision = architecture(whole.config.vision_config)
+        config = {"vision": vision, "mean": [0.5] * 3, "std": [0.5] * 3} | MODELS["internvl3.5-8b"][-1]
+        tower = towers.build("internvl", config | {"image_size": 448})
+    assert (tower.tokens_per_image, tower.token_width) == (256, 4096)
+    parts = whole.model.vision_tower, whole.model.multi_modal_projector
+    theirs = {name: value.shape for part in parts for name, value in part.named_parameters()}
+    ours = {name.partition(".")[2]: value.shape for name, value in tower.named_parameters()}
+    assert ours == theirs
 
 
 def test_the_pooler_reads_no_features_of_the_first_layers() -> None:
@@ -123,6 +174,6 @@ def test_the_pooler_reads_no_features_of_the_first_layers() -> None:
 
 
 def test_no_preset_is_left_out() -> None:
-    assert {name for name in preset_names() if "vl-" in name} == {
+    assert {name for name in preset_names() if re.search(r"vl[-3]", name)} == {
         f"{data}-{model}" for data in IMAGES for model in MODELS
     }

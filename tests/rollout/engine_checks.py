@@ -12,7 +12,8 @@ from torch import Tensor
 
 from saga_ray.config.settings import RolloutSettings
 from saga_ray.errors import UserError
-from saga_ray.models.supervisors.base import EnginePrompt
+from saga_ray.models.replay import replay
+from saga_ray.models.supervisors.base import EnginePrompt, Supervisor
 from saga_ray.rollout.engine import Engine, PairRequest, Sampling, completion_seed
 from saga_ray.rollout.groups import Completion
 from tests.tiny import EOS, TOKEN_WIDTH, TOKENS, WIDTH, TinySupervisor
@@ -68,6 +69,37 @@ def forward_logprobs(supervisor: TinySupervisor, prompt: EnginePrompt, token_ids
     embeds_1SH = torch.cat([prompt.embeds_LH, answer_TH])[None]
     logits_SV = model(inputs_embeds=embeds_1SH).logits[0].float()
     return logits_SV[len(prompt.embeds_LH) - 1 : -1].log_softmax(-1)
+
+
+def difference_from_replay(engine: Engine, supervisor: Supervisor, x_a_PND: Tensor, x_b_PND: Tensor) -> float:
+    """The largest one between a log-probability that the engine reports and replay's, over sampled answers
+    to pairs of pictures."""
+    prompts = supervisor.engine_prompts(x_a_PND, x_b_PND, "generic")
+    groups = run(engine, [ask(prompt, pair) for pair, prompt in enumerate(prompts)])
+    assert len({tuple(each.token_ids) for group in groups for each in group}) > 2
+    longest = max(len(each.token_ids) for group in groups for each in group)
+    tokens_PGT = torch.full((len(groups), GROUP, longest), supervisor.eos_token_id)
+    mask_PGT = torch.zeros(tokens_PGT.shape, dtype=torch.bool)
+    said_PGT = torch.zeros(tokens_PGT.shape)
+    for p, group in enumerate(groups):
+        for g, completion in enumerate(group):
+            length = len(completion.token_ids)
+            tokens_PGT[p, g, :length] = torch.tensor(completion.token_ids)
+            mask_PGT[p, g, :length] = True
+            said_PGT[p, g, :length] = torch.tensor(completion.logprobs)
+    with torch.no_grad():
+        replayed = replay(
+            supervisor,
+            x_a_PND,
+            x_b_PND,
+            tokens_PGT,
+            mask_PGT,
+            style="generic",
+            layer=None,
+            temperature=None,
+            shared_prefix=True,
+        )
+    return float((replayed.logp_PGT - said_PGT).abs().amax())
 
 
 def check_logprobs_are_the_models_own(engine: Engine, supervisor: TinySupervisor) -> None:

@@ -1,4 +1,5 @@
-"""Make a supervisor of a checkpoint of Qwen2.5-VL, Qwen3-VL or LLaVA, or of a vision and a language model.
+"""Make a supervisor of a checkpoint of Qwen2.5-VL, Qwen3-VL, InternVL or LLaVA, or of a vision and a language
+model.
 
 examples:
   saga supervisor assemble --checkpoint Qwen3-VL-8B-Instruct --vocabulary birds \\
@@ -22,7 +23,10 @@ ORDER = 5
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument(
-        "--checkpoint", metavar="DIR", type=Path, help="a checkpoint of Qwen2.5-VL, Qwen3-VL or LLaVA"
+        "--checkpoint",
+        metavar="DIR",
+        type=Path,
+        help="a checkpoint of Qwen2.5-VL, Qwen3-VL, InternVL3, InternVL3.5 or LLaVA",
     )
     parser.add_argument("--vision", metavar="DIR", type=Path, help="a checkpoint of CLIP or SigLIP")
     parser.add_argument(
@@ -40,7 +44,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--image-size",
         type=int,
         metavar="PIXELS",
-        help="side of the pictures that a Qwen-VL model reads; default: 224",
+        help="side of the pictures that a Qwen-VL or InternVL model reads; default: 224",
     )
     parser.add_argument(
         "--seed", type=int, metavar="N", help="of the new projector's weights, with --vision; default: 0"

@@ -21,22 +21,29 @@ from saga_ray.errors import UserError
 from saga_ray.models.supervisors._chat import describe
 from saga_ray.prompts import vocabulary as vocabularies
 
+IMAGE_SIZE = 224
+"""The paper's."""
+
 
 def of_checkpoint(checkpoint: Path, output: Path, vocabulary: str | None, image_size: int | None) -> None:
     """Take a whole multimodal checkpoint as a supervisor named as its folder. Raises UserError where it is of
     no family, or has parts that the family does not know; nothing is left behind then.
     """
-    from saga_ray.models.supervisors import _llava_assemble, _qwen_vl_assemble
+    from saga_ray.models.supervisors import _internvl_assemble, _llava_assemble, _qwen_vl_assemble
 
     kind = config_of(checkpoint).model_type
+    if vocabulary is not None:
+        vocabularies.load(vocabulary)  # is there one? Weights are read for minutes
     if kind == "llava":
         if image_size is not None:
             raise UserError("a LLaVA tower reads pictures of one size: leave --image-size out")
         _llava_assemble.of_checkpoint(checkpoint, output, vocabulary)
     elif kind in _qwen_vl_assemble.FAMILIES:
         _qwen_vl_assemble.of_checkpoint(checkpoint, output, vocabulary, image_size)
+    elif kind == "internvl":
+        _internvl_assemble.of_checkpoint(checkpoint, output, vocabulary, image_size)
     else:
-        known = ", ".join(("llava", *_qwen_vl_assemble.FAMILIES))
+        known = ", ".join(("llava", *_qwen_vl_assemble.FAMILIES, "internvl"))
         raise UserError(
             f"{checkpoint} holds a checkpoint of type {kind!r}; known are {known}, or give a language and a "
             "vision model with --language and --vision."
@@ -47,6 +54,12 @@ def config_of(folder: Path) -> Any:
     """A checkpoint's configuration. Raises UserError."""
     if not (folder / "config.json").is_file():
         raise UserError(f"There is no checkpoint in {folder}: config.json is missing.")
+    stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if stored.get("model_type") == "internvl_chat":  # would run the checkpoint's own code, or ask to
+        raise UserError(
+            f"{folder} holds InternVL in its authors' layout, which comes with code of its own: take the "
+            "checkpoint in that of transformers, whose name ends with -HF."
+        )
     try:
         return AutoConfig.from_pretrained(folder)
     except (ValueError, OSError) as error:
@@ -64,6 +77,18 @@ def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
     if tokenizer.chat_template is None and old.is_file():
         tokenizer.chat_template = json.loads(old.read_text(encoding="utf-8"))["chat_template"]
     return tokenizer
+
+
+def image_size(asked: int | None, side: int) -> int:
+    """The side of a supervisor's pictures in pixels, where a token's is `side`: the paper's 224, or another
+    that is asked for. Raises UserError for what is no whole number of tokens."""
+    size = IMAGE_SIZE if asked is None else asked
+    if size < side or size % side:
+        raise UserError(
+            f"--image-size {size}: this model reads squares of {side} pixels; give a multiple of that, such "
+            f"as {max(1, round(size / side)) * side}"
+        )
+    return size
 
 
 @contextmanager

@@ -45,6 +45,7 @@ class ChatSupervisor(Supervisor):
         tokenizer: PreTrainedTokenizerBase,
         image_token: str,
         language_model: PreTrainedModel,
+        image_marks: tuple[str, str] | None = None,
     ) -> None:
         super().__init__()
         self.folder, self.name = folder, name
@@ -53,7 +54,7 @@ class ChatSupervisor(Supervisor):
         self.words = vocabulary or vocabularies.plain(name, ["look"])
         self.verdict_key = self.words.verdict_key
         self.tokenizer, self.language_model = tokenizer, language_model
-        self.chat = ChatPrompt(tokenizer, image_token, folder / LANGUAGE_MODEL)
+        self.chat = ChatPrompt(tokenizer, image_token, folder / LANGUAGE_MODEL, image_marks)
         self.answers = WrittenAnswers(tokenizer, self.words)
         self._layouts: dict[str, tuple[list[int], list[int], list[int]]] = {}
 

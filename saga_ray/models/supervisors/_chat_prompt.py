@@ -3,7 +3,8 @@
 Two kinds of template are in use. Those of multimodal models are given parts (image, image, text) and place
 the pictures themselves, as LLaVA-1.5's does; those of language models are given one text, into which the
 placeholders are written before the instruction, a line each, as LLaVA was trained. Tokens are those that
-transformers' own LlavaProcessor makes, where it repeats the placeholder once a token.
+transformers' own processors make, where they repeat the placeholder once a token; InternVL's also writes a
+mark before and behind each picture, which its template leaves out.
 """
 
 from __future__ import annotations
@@ -23,24 +24,33 @@ _PROBE = "What is it?"
 class ChatPrompt:
     """Lays out what a user asks.
 
-    `where` names the tokenizer's folder in messages. Raises UserError where the tokenizer has no chat
-    template, lacks the image token, or its template takes no pictures.
+    `where` names the tokenizer's folder in messages; `marks` are the tokens before and behind a picture that
+    the chat template leaves to the model's processor. Raises UserError where the tokenizer has no chat
+    template, lacks the image token or a mark, or its template takes no pictures.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, image_token: str, where: object) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        image_token: str,
+        where: object,
+        marks: tuple[str, str] | None = None,
+    ) -> None:
         self.tokenizer: Any = tokenizer
         self.image_token = image_token
         if tokenizer.chat_template is None:
             raise UserError(
                 f"The tokenizer in {where} has no chat template: copy the model's chat_template.jinja there."
             )
-        image = tokenizer.get_vocab().get(image_token)
-        if image is None:
-            raise UserError(
-                f"The tokenizer in {where} has no token {image_token!r} for pictures: "
-                "make the folder with `saga supervisor assemble`."
-            )
-        self.image_token_id: int = image
+        known = tokenizer.get_vocab()
+        for token in (image_token, *(marks or ())):
+            if token not in known:
+                raise UserError(
+                    f"The tokenizer in {where} has no token {token!r} for pictures: "
+                    "make the folder with `saga supervisor assemble`."
+                )
+        self.image_token_id: int = known[image_token]
+        self._marks: list[list[int]] = [[known[mark]] for mark in marks] if marks else [[], []]
         self._in_parts = self._takes(in_parts=True)
         if not self._in_parts and not self._takes(in_parts=False):
             raise UserError(
@@ -67,6 +77,10 @@ class ChatPrompt:
             raise UserError(
                 f"the text {text[:60]!r}… holds {self.image_token}, which stands for a picture: take it out"
             )
+        before, behind = self._marks
+        for at in range(images):
+            pieces[at] = [*pieces[at], *before]
+            pieces[at + 1] = [*behind, *pieces[at + 1]]
         return pieces
 
     def _takes(self, in_parts: bool) -> bool:

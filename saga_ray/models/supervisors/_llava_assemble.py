@@ -23,11 +23,11 @@ from transformers import (
 )
 
 from saga_ray.errors import UserError
-from saga_ray.models import towers
 from saga_ray.models.supervisors import _assemble as assemble
-from saga_ray.models.supervisors._chat import LANGUAGE_MODEL
+from saga_ray.models.supervisors import _split_assemble as split
 from saga_ray.models.supervisors._chat_prompt import ChatPrompt, end_of_answer
-from saga_ray.models.supervisors.llava import FAMILY, Projector, widen_window
+from saga_ray.models.supervisors._split import widen_window
+from saga_ray.models.supervisors.llava import FAMILY, Projector
 from saga_ray.models.towers.clip import ACTIVATIONS, DEVIATION, MEAN, Clip
 
 IMAGE_TOKEN, ACTIVATION, LAYER = "<image>", "gelu", -2
@@ -67,12 +67,7 @@ def of_checkpoint(checkpoint: Path, output: Path, vocabulary: str | None) -> Non
         bias=config.multimodal_projector_bias,
     )
     projector.to(whole.dtype).load_state_dict(model.multi_modal_projector.state_dict())
-    causal: Any = AutoModelForCausalLM
-    with torch.device("meta"):  # its parts are put in
-        language_model = causal.from_config(config.text_config, dtype=whole.dtype)
-    setattr(language_model, language_model.base_model_prefix, model.language_model)
-    language_model.set_output_embeddings(whole.lm_head)
-    language_model.generation_config = whole.generation_config
+    language_model = split.language_model_of(whole)
     tower = _tower(model.vision_tower, kind, layers)
     description = {
         "name": output.name,
@@ -191,10 +186,8 @@ def _write(
     language_model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
-    widen_window(language_model.config, output)
-    with assemble.new_folder(output, {"family": FAMILY, **description}) as folder:
-        towers.save(tower, folder / "tower", tower_dtype)
-        weights = {key: value.detach().contiguous() for key, value in projector.state_dict().items()}
-        (folder / "projector.safetensors").write_bytes(to_safetensors(weights))
-        language_model.save_pretrained(folder / LANGUAGE_MODEL)
-        tokenizer.save_pretrained(folder / LANGUAGE_MODEL)
+    weights = {key: value.detach().contiguous() for key, value in projector.state_dict().items()}
+    files = {"projector.safetensors": to_safetensors(weights)}
+    split.write(
+        output, {"family": FAMILY, **description}, tower, tower_dtype, language_model, tokenizer, files
+    )

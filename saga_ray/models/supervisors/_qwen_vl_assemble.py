@@ -15,7 +15,6 @@ from saga_ray.models.supervisors._qwen_vl import PREPROCESSOR
 FAMILIES = ("qwen2_5_vl", "qwen3_vl")
 KEPT = ("*.json", "*.jinja", "*.safetensors", "*.txt")
 """A checkpoint's files that are read: configurations, tokenizer with its merges, weights."""
-IMAGE_SIZE = 224
 
 
 def of_checkpoint(checkpoint: Path, output: Path, vocabulary: str | None, image_size: int | None) -> None:
@@ -28,17 +27,11 @@ def of_checkpoint(checkpoint: Path, output: Path, vocabulary: str | None, image_
         if not list(checkpoint.glob(needed)):
             raise UserError(f"The checkpoint in {checkpoint} is not complete: {what} must be there.")
     side = config.vision_config.patch_size * config.vision_config.spatial_merge_size
-    size = IMAGE_SIZE if image_size is None else image_size
-    if size < side or size % side:
-        raise UserError(
-            f"--image-size {size}: this model reads squares of {side} pixels; give a multiple of that, such "
-            f"as {max(1, round(size / side)) * side}"
-        )
     description = {
         "family": config.model_type,
         "name": output.name,
         "vocabulary": vocabulary,
-        "image_size": size,
+        "image_size": assemble.image_size(image_size, side),
     }
     with assemble.new_folder(output, description) as folder:
         kept = folder / LANGUAGE_MODEL

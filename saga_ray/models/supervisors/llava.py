@@ -18,46 +18,29 @@ class token dropped); the projector belongs to the frozen language side. Its ari
 Prompt and answer: `_chat`. As embedder of composed retrieval the projector
 trains beside the adapters (InstructCIR does not say; a freshly assembled one must), the words do not.
 
-Legend: P pairs, G completions, B pictures, N patch tokens of an image, D token width, H width of the language
-model, L prompt length, T answer length.
+Legend: B pictures, N patch tokens of an image, D token width, H width of the language model.
 """
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import torch
 from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import PreTrainedModel
 from transformers.activations import ACT2FN
-from transformers.utils.logging import disable_progress_bar
 
 from saga_ray.errors import UserError
 from saga_ray.models import towers
-from saga_ray.models.supervisors._chat import LANGUAGE_MODEL, ChatSupervisor, describe
-from saga_ray.models.supervisors.base import EnginePrompt
-from saga_ray.prompts import vocabulary as vocabularies
-from saga_ray.prompts.vocabulary import Vocabulary
+from saga_ray.models.supervisors import _split as split
+from saga_ray.models.supervisors._split import SplitSupervisor
 
 FAMILY = "llava"
-NEEDED = (
-    "projector.safetensors",
-    "language_model/config.json",
-    "tower/tower.json",
-    "tower/tower.safetensors",
-)
-FIELDS = ("name", "image_token", "end", "activation", "vocabulary")
+NEEDED = ("projector.safetensors", *split.NEEDED)
+FIELDS = (*split.FIELDS, "activation")
 
 
 class Projector(nn.Module):
@@ -75,7 +58,7 @@ class Projector(nn.Module):
         return e_BNH
 
 
-class Llava(ChatSupervisor):
+class Llava(SplitSupervisor):
     """A LLaVA supervisor; `load` reads it from its folder."""
 
     family = FAMILY
@@ -83,27 +66,13 @@ class Llava(ChatSupervisor):
     def __init__(
         self,
         folder: Path,
-        description: dict[str, str | None],
-        vocabulary: Vocabulary | None,
-        tokenizer: PreTrainedTokenizerBase,
+        description: dict[str, Any],
         language_model: PreTrainedModel,
+        tower: towers.Tower,
         projector: Projector,
-        tokens_per_image: int,
     ) -> None:
-        name, image_token = str(description["name"]), str(description["image_token"])
-        super().__init__(folder, name, vocabulary, tokenizer, image_token, language_model)
-        self.description = description
+        super().__init__(folder, description, language_model, tower)
         self.projector = projector
-        self.tokens_per_image = tokens_per_image
-        self.token_width = projector.linear_1.in_features
-        self.eos_token_id = int(tokenizer.get_vocab()[str(description["end"])])
-
-    @torch.no_grad()
-    def engine_prompts(self, x_a_PND: Tensor, x_b_PND: Tensor, style: str) -> list[EnginePrompt]:
-        """The prompts, embedded, for engines fed by prompt embeddings."""
-        embeds_PLH = self.prompt_embeddings(x_a_PND, x_b_PND, style).detach().cpu()
-        ids = self.prompt_ids(style)
-        return [EnginePrompt(list(ids), embeds_LH.clone(), None) for embeds_LH in embeds_PLH]
 
     def image_embeddings(self, x_BND: Tensor) -> Tensor:
         """See `Supervisor`."""
@@ -114,20 +83,11 @@ class Llava(ChatSupervisor):
         """The projector's."""
         yield from self.projector.parameters()
 
-    # Folders
-
     def save(self, folder: Path, tower: towers.Tower) -> None:
-        """Write everything that `load` needs into an existing folder, the language model in its present
-        precision."""
-        self.language_model.save_pretrained(folder / LANGUAGE_MODEL)
-        self.tokenizer.save_pretrained(folder / LANGUAGE_MODEL)
+        """See `Supervisor`."""
         weights = {name: value.detach().contiguous() for name, value in self.projector.state_dict().items()}
         (folder / "projector.safetensors").write_bytes(to_safetensors(weights))
-        towers.save(tower, folder / "tower")
-        named = self.description["vocabulary"]
-        if named and named.endswith(".toml"):
-            shutil.copy(self.folder / named, folder / named)
-        describe(folder, {"family": FAMILY, **self.description})
+        super().save(folder, tower)
 
 
 def load(folder: Path, precision: str) -> Llava:
@@ -136,65 +96,20 @@ def load(folder: Path, precision: str) -> Llava:
     Raises:
         UserError: the folder is not complete, or its language model is none that replay can compute.
     """
-    missing = [name for name in NEEDED if not (folder / name).is_file()]
-    if missing:
-        hint = (
-            "it holds a checkpoint as transformers stores it: make a supervisor of it with "
-            "`saga supervisor assemble --checkpoint`"
-            if (folder / "config.json").is_file()
-            else "make it again with `saga supervisor assemble`"
-        )
-        raise UserError(f"The supervisor in {folder} is not complete: {missing[0]} is missing; {hint}.")
-    described = json.loads((folder / "supervisor.json").read_text(encoding="utf-8"))
-    lacking = [field for field in FIELDS if field not in described]
-    if lacking:
-        raise UserError(f"{folder / 'supervisor.json'} lacks {lacking[0]!r}; see `saga supervisor assemble`.")
-    description = {field: described[field] for field in FIELDS}
-    disable_progress_bar()  # type: ignore[no-untyped-call]
-    language_model = AutoModelForCausalLM.from_pretrained(
-        folder / LANGUAGE_MODEL, dtype=getattr(torch, precision)
-    )
-    widen_window(language_model.config, folder / LANGUAGE_MODEL)
+    description = split.description_of(folder, NEEDED, FIELDS)
+    language_model = split.language_model_of(folder, precision)
     weights = {name: value.float() for name, value in load_file(folder / "projector.safetensors").items()}
     hidden_size, token_width = weights["linear_1.weight"].shape
     projector = Projector(
         token_width, hidden_size, description["activation"], bias="linear_1.bias" in weights
     )
     projector.load_state_dict(weights)
-    stored = json.loads((folder / "tower" / "tower.json").read_text(encoding="utf-8"))
-    with torch.device("meta"):  # its shape alone
-        tower = towers.build(stored["name"], stored["config"])
+    tower = split.tower_shape(folder)
     if (tower.token_width, language_model.config.hidden_size) != (token_width, hidden_size):
         raise UserError(
             f"The parts in {folder} do not fit: the projector maps {token_width} numbers to {hidden_size}, "
             f"the tower has {tower.token_width} and the language model {language_model.config.hidden_size}."
         )
-    named = description["vocabulary"]
-    supervisor = Llava(
-        folder,
-        description,
-        vocabularies.load(named, folder) if named else None,
-        AutoTokenizer.from_pretrained(folder / LANGUAGE_MODEL),
-        language_model,
-        projector,
-        tower.tokens_per_image,
-    )
+    supervisor = Llava(folder, description, language_model, tower, projector)
     supervisor.freeze()
     return supervisor
-
-
-def widen_window(config: PreTrainedConfig, where: Path) -> None:
-    """Take away a sliding window that no text can leave, as Phi-3.5's of 262,144 of its 131,072 positions.
-
-    Raises UserError for a smaller one: replay has no windows.
-    """
-    window = getattr(config, "sliding_window", None)
-    if window is None:
-        return
-    if window < config.max_position_embeddings:
-        raise UserError(
-            f"The language model in {where} attends to the last {window:,} of its "
-            f"{config.max_position_embeddings:,} positions only, which replay cannot do: choose one without "
-            "a sliding window, or lower max_position_embeddings in its config.json to that."
-        )
-    config.sliding_window = None

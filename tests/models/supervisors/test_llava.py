@@ -4,24 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
 from transformers import CLIPImageProcessorPil, LlavaProcessor, SiglipImageProcessorPil
 
 from saga_ray.composed.embedder import Embedder
 from saga_ray.data.decoding import centre_square
 from saga_ray.models import towers
-from saga_ray.models.replay import replay
 from saga_ray.models.supervisors.llava import load
 from saga_ray.models.towers.clip import Clip
-from saga_ray.prompts import composed as prompts
 from saga_ray.prompts.template import Style, instruction
 from tests.models.supervisors.tiny_llava import (
-    ANSWER,
-    EAGER,
     LAYERS,
     PATCH,
     PIXELS,
@@ -30,8 +24,8 @@ from tests.models.supervisors.tiny_llava import (
     pair,
     pictures,
 )
+from tests.models.supervisors.whole_forward import EXACT, check_embedder, check_replay, prompt_ids
 
-EXACT = {"rtol": 1e-8, "atol": 1e-10}
 LANGUAGES = ["llama", "phi3", "qwen2", "mistral"]
 
 
@@ -43,23 +37,6 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pair]:
 @pytest.fixture(params=LANGUAGES)
 def case(request: pytest.FixtureRequest, pairs: dict[str, Pair]) -> Pair:
     return pairs[request.param]
-
-
-def answers(case: Pair) -> tuple[Tensor, Tensor]:
-    """A whole answer, one cut off and one of nonsense: tokens_1GT and mask_1GT."""
-    whole = [*case.supervisor.tokenizer.encode(ANSWER, add_special_tokens=False)]
-    whole.append(case.supervisor.eos_token_id)
-    rng = np.random.default_rng(0)
-    texts = [whole, whole[:17], rng.integers(0, 400, 25).tolist()]
-    longest = max(map(len, texts))
-    tokens_1GT = torch.tensor([[text + [7] * (longest - len(text)) for text in texts]])
-    mask_1GT = torch.tensor([[[k < len(text) for k in range(longest)] for text in texts]])
-    return tokens_1GT, mask_1GT
-
-
-def prompt_ids(case: Pair, style: str) -> list[int]:
-    x_1ND = torch.zeros(1, TOKENS, case.supervisor.token_width, dtype=torch.float64)
-    return case.supervisor.engine_prompts(x_1ND, x_1ND, style)[0].token_ids
 
 
 # The seam
@@ -134,7 +111,7 @@ def test_token_ids_are_those_of_the_models_own_processor(case: Pair, style: Styl
     )
     images = [Image.fromarray(picture.numpy()) for picture in pictures(2)]
     expected = processor(text=asked, images=images)["input_ids"][0]
-    assert prompt_ids(case, style) == list(expected)
+    assert prompt_ids(supervisor, style) == list(expected)
     image_id = supervisor.chat.image_token_id
     span_a, span_b = supervisor.image_spans(style)
     at = [place for place, token in enumerate(expected) if token == image_id]
@@ -157,69 +134,7 @@ def test_engines_get_the_same_prompt(case: Pair) -> None:
 
 @pytest.mark.parametrize("shared_prefix", [True, False])
 def test_replay_equals_the_whole_model_from_the_pixels(case: Pair, shared_prefix: bool) -> None:
-    """Log-probabilities of three answers, the gradient at the pixels of both pictures, and the attention of
-    a layer, against one whole forward an answer with `pixel_values`."""
-    supervisor, whole, tower = case.supervisor, case.whole, case.tower()
-    tokens_1GT, mask_1GT = answers(case)
-    layer = 1
-    pixels_2CHW = tower.pixels(pictures(2)).detach()
-    weight_GT = torch.randn(
-        mask_1GT[0].shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2)
-    )
-
-    ours_2CHW = pixels_2CHW.clone().requires_grad_(True)
-    x_2ND = tower.encode(ours_2CHW)
-    replayed = replay(
-        supervisor,
-        x_2ND[:1],
-        x_2ND[1:],
-        tokens_1GT,
-        mask_1GT,
-        style="attributes",
-        layer=layer,
-        temperature=None,
-        shared_prefix=shared_prefix,
-    )
-    logp_GT = replayed.logp_PGT[0]
-    (gradient_2CHW,) = torch.autograd.grad((logp_GT * weight_GT).sum(), ours_2CHW)
-
-    theirs_2CHW = pixels_2CHW.clone().requires_grad_(True)
-    ids = prompt_ids(case, "attributes")
-    total = torch.zeros((), dtype=torch.float64)
-    whole.model.language_model.set_attn_implementation(EAGER)
-    for g, (tokens_T, mask_T) in enumerate(zip(tokens_1GT[0], mask_1GT[0], strict=True)):
-        answer = tokens_T[mask_T]
-        output = whole(
-            input_ids=torch.cat([torch.tensor(ids), answer])[None],
-            pixel_values=theirs_2CHW,
-            output_attentions=True,
-        )
-        logp_T = output.logits[0, len(ids) - 1 : -1].log_softmax(-1)[range(len(answer)), answer]
-        torch.testing.assert_close(logp_GT[g][mask_T], logp_T, **EXACT)
-        total = total + (logp_T * weight_GT[g][mask_T]).sum()
-        yes, no = supervisor.verdict_token_ids
-        masks = supervisor.description_masks(answer[None], torch.ones_like(answer[None], dtype=torch.bool))
-        assert bool(masks[0].any()) == (g == 0)
-        for span, mask_1T, seen_PGN in zip(
-            supervisor.image_spans("attributes"),
-            masks,
-            (replayed.attention_a_PGN, replayed.attention_b_PGN),
-            strict=True,
-        ):
-            assert seen_PGN is not None
-            rows_hAS = output.attentions[layer][0, :, len(ids) :][:, mask_1T[0]]
-            share_N = rows_hAS[..., span].mean(0).sum(0)
-            share_N = share_N / share_N.sum() if g == 0 else torch.zeros(TOKENS, dtype=torch.float64)
-            torch.testing.assert_close(seen_PGN[0, g], share_N, **EXACT)
-        if g == 0:
-            at = int(supervisor.verdict_positions(answer[None], torch.ones(1, len(answer)).bool()))
-            expected_2 = output.logits[0, len(ids) - 1 + at][[yes, no]]
-            torch.testing.assert_close(replayed.verdict_logits_PG2[0, 0], expected_2, **EXACT)
-    assert replayed.verdict_mask_PG.tolist() == [[True, False, False]]
-    (expected_2CHW,) = torch.autograd.grad(total, theirs_2CHW)
-    assert expected_2CHW.abs().amax() > 1e-3 and gradient_2CHW[0].any() and gradient_2CHW[1].any()
-    scale = float(expected_2CHW.abs().amax())
-    torch.testing.assert_close(gradient_2CHW, expected_2CHW, rtol=1e-7, atol=1e-9 * scale)
+    check_replay(case.whole, case.supervisor, case.tower(), pictures(2), shared_prefix)
 
 
 def test_no_weight_gets_a_gradient(case: Pair) -> None:
@@ -232,32 +147,7 @@ def test_no_weight_gets_a_gradient(case: Pair) -> None:
 
 @pytest.mark.parametrize("ended", [False, True])
 def test_the_embedder_reads_the_whole_models_last_state(case: Pair, ended: bool) -> None:
-    embedder = Embedder(case.supervisor, end=ended)
-    embedder.tower.double()
-    images_BHWC = pictures(2)
-    sentences = ["a red chair", "the same lamp, but much taller and in dark green"]
-    with torch.no_grad():
-        x_BND = embedder.tokens(images_BHWC)
-        found = {
-            "composed": embedder.last_hidden([prompts.composed(each) for each in sentences], x_BND),
-            "images": embedder.last_hidden([prompts.image()] * 2, x_BND),
-            "texts": embedder.last_hidden([prompts.text(each) for each in sentences], None),
-        }
-        for row, sentence in enumerate(sentences):
-            pixels = embedder.tower.pixels(images_BHWC[row : row + 1])
-            for kind, text in (
-                ("composed", prompts.composed(sentence)),
-                ("images", prompts.image()),
-                ("texts", prompts.text(sentence)),
-            ):
-                image = kind != "texts"
-                before, after = case.supervisor.embedding_layout(text, image=image)
-                ids = [*before, *[case.supervisor.chat.image_token_id] * (TOKENS * image), *after]
-                ids += [case.supervisor.eos_token_id] * ended
-                output = case.whole.model(
-                    input_ids=torch.tensor([ids]), pixel_values=pixels if image else None
-                )
-                torch.testing.assert_close(found[kind][row], output.last_hidden_state[0, -1], **EXACT)
+    check_embedder(case.whole, case.supervisor, pictures(2), ended)
 
 
 def test_adapters_train_merge_and_are_stored(tmp_path: Path) -> None:
