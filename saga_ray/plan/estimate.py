@@ -218,15 +218,15 @@ def rollout_memory(workload: Workload, speed: Speed, split: Split) -> RolloutMem
     weights = memory.engine_weights(language, supervisor.projector, tower, precision)
     workspace = memory.engine_workspace(language, workload.max_sequences, precision)
     a_token = memory.kv_bytes(language, precision)
-    group = a_token * memory.group_tokens(workload.row)
+    group = a_token * memory.group_tokens(workload.longest)
     needed = weights + workspace + group
     if needed > available:
         raise UserError(
             f"the language model of {supervisor.name} does not fit a rollout GPU: it needs {_gib(needed)} "
             f"({_gib(weights)} for its weights, {_gib(workspace)} to work in, {_gib(group)} for one pair's "
-            f"{workload.row.group} completions), and {split.memory_share:g} of {speed.gpu.name}'s {speed.gpu.memory_gib:g} GiB is "
-            f"{_gib(available)}; raise rollout.memory_share, lower rollout.max_parallel_sequences "
-            "or rollout.max_new_tokens, or take larger GPUs"
+            f"{workload.row.group} completions), and {split.memory_share:g} of {speed.gpu.name}'s "
+            f"{speed.gpu.memory_gib:g} GiB is {_gib(available)}; raise rollout.memory_share, lower "
+            "rollout.max_parallel_sequences or rollout.max_new_tokens, or take larger GPUs"
         )
     cache = available - weights - workspace
     sequences = min(cache // group * workload.row.group, workload.max_sequences)
@@ -252,7 +252,8 @@ def training_memory(workload: Workload, speed: Speed, split: Split) -> TrainingM
     if alone > available:
         raise UserError(
             f"weights, gradients, optimizer state and the frozen language model of "
-            f"{workload.supervisor.name} do not fit {where.format(_gib(alone))}; take a larger GPU, or a smaller model"
+            f"{workload.supervisor.name} do not fit {where.format(_gib(alone))}; "
+            "take a larger GPU, or a smaller model"
         )
     graph = state.total + workload.tower_graph(images)
     if graph > available:
@@ -271,7 +272,7 @@ def training_memory(workload: Workload, speed: Speed, split: Split) -> TrainingM
         )
         raise UserError(
             f"replaying {pairs} pair{'s' * (pairs > 1)} of {workload.row.group} answers of "
-            f"{workload.row.answer:,} tokens at a time does not fit "
+            f"{workload.longest.answer:,} tokens at a time does not fit "
             f"{where.format(_gib(workload.training_peak(images, pairs)))}; {remedy}"
         )
     return TrainingMemory(

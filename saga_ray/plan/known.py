@@ -8,9 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-IMAGE_SIZE = 224
-"""What `saga supervisor assemble` makes of a Qwen-VL checkpoint unless told otherwise; the paper's."""
-
 KNOWN: dict[str, dict[str, Any]] = {
     "qwen3vl-8b": {  # config.json of Qwen/Qwen3-VL-8B-Instruct
         "model_type": "qwen3_vl",

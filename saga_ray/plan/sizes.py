@@ -149,7 +149,7 @@ class SupervisorSizes:
     prompt: int
     """L: tokens of a prompt with both images."""
     prompt_estimated: bool
-    """No tokenizer was there to count it with."""
+    """The chat template, and the instruction where no tokenizer is there, are guessed."""
     answer: int | None
     """T of a whole answer, where the family fixes it."""
 

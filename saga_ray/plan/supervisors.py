@@ -12,7 +12,7 @@ from typing import Any
 from saga_ray.config.settings import Settings
 from saga_ray.errors import UserError
 from saga_ray.models import supervisors
-from saga_ray.plan.known import IMAGE_SIZE, KNOWN, known
+from saga_ray.plan.known import KNOWN, known
 from saga_ray.plan.sizes import LanguageSizes, ProjectorSizes, SupervisorSizes
 from saga_ray.plan.towers import tower_sizes
 from saga_ray.prompts import vocabulary as vocabularies
@@ -53,8 +53,8 @@ def supervisor_sizes(settings: Settings, folder: Path | None = None) -> Supervis
     config = _json(folder / "config.json")
     if config is None:
         raise UserError(
-            f"--supervisor {folder} has neither {supervisors.DESCRIPTION} nor config.json: name the folder of "
-            "a supervisor or of a checkpoint"
+            f"--supervisor {folder} has neither {supervisors.DESCRIPTION} nor config.json: name a "
+            "supervisor's folder or a checkpoint's"
         )
     return _of_config(config, folder.name, settings, _words(named, None, settings), folder)
 
@@ -109,10 +109,10 @@ def _of_folder(folder: Path, description: dict[str, Any], settings: Settings) ->
     projector = _projector(folder / "projector.safetensors")
     if family == "pocket":
         answer = 4 if settings.supervisor.prompt == "generic" else 2 * len(description["attributes"]) + 6
-        prompt, estimated = 3 + 2 * tower.tokens, False
-        return SupervisorSizes(name, tower, language, projector, False, prompt, estimated, answer)
-    text, estimated = _text_tokens(words, checkpoint)
-    return SupervisorSizes(name, tower, language, projector, False, text + 2 * tower.tokens, estimated, None)
+        prompt = 3 + 2 * tower.tokens
+        return SupervisorSizes(name, tower, language, projector, False, prompt, False, answer)
+    prompt = _text_tokens(words, checkpoint) + 2 * tower.tokens
+    return SupervisorSizes(name, tower, language, projector, False, prompt, True, None)
 
 
 def _of_config(
@@ -132,7 +132,7 @@ def _of_config(
         )
     config = _config(raw)
     language = language_sizes(config)
-    size = image_size or (settings.data.image_size if tokenizer else IMAGE_SIZE)
+    size = image_size or settings.data.image_size
     projector = ProjectorSizes()
     if family in QWEN:
         vision = config.vision_config.to_dict()
@@ -143,9 +143,8 @@ def _of_config(
         maps = ((tower.token_width, width), (width, width))
         biases = 2 * width if config.multimodal_projector_bias else 0
         projector = ProjectorSizes(maps, sum(a * b for a, b in maps) + biases)
-    text, estimated = _text_tokens(words, tokenizer)
-    prompt = text + 2 * tower.tokens
-    return SupervisorSizes(name, tower, language, projector, family in QWEN, prompt, estimated, None)
+    prompt = _text_tokens(words, tokenizer) + 2 * tower.tokens
+    return SupervisorSizes(name, tower, language, projector, family in QWEN, prompt, True, None)
 
 
 def _clip_config(config: Any) -> dict[str, Any]:
@@ -182,14 +181,15 @@ def _words(path: str, named: str | None, settings: Settings, folder: Path | None
     return instruction(words, settings.supervisor.prompt)
 
 
-def _text_tokens(text: str, tokenizer: Path | None) -> tuple[int, bool]:
-    """Tokens of a prompt beside the images', and whether that is a guess."""
+def _text_tokens(text: str, tokenizer: Path | None) -> int:
+    """Tokens of a prompt beside the images': the instruction's by its tokenizer, if that is there, and about
+    as many more as chat templates have."""
     if tokenizer is None or not (tokenizer / "tokenizer.json").is_file():
-        return math.ceil(len(text) / CHARACTERS_A_TOKEN) + TEMPLATE_TOKENS, True
+        return math.ceil(len(text) / CHARACTERS_A_TOKEN) + TEMPLATE_TOKENS
     from tokenizers import Tokenizer
 
     words = Tokenizer.from_file(str(tokenizer / "tokenizer.json"))
-    return len(words.encode(text, add_special_tokens=False).ids) + TEMPLATE_TOKENS, False
+    return len(words.encode(text, add_special_tokens=False).ids) + TEMPLATE_TOKENS
 
 
 def _config(raw: dict[str, Any]) -> Any:

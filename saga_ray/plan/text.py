@@ -27,12 +27,14 @@ def to_json(plan: Plan, speed: Speed) -> dict[str, Any]:
             "prompt_tokens": workload.row.prompt,
             "prompt_estimated": workload.supervisor.prompt_estimated,
             "answer_tokens": workload.row.answer,
+            "longest_answer_tokens": workload.longest.answer,
             "answer_known": workload.answer_known,
             "images": workload.images,
             "pairs": workload.pairs,
             "group_size": workload.row.group,
             "micro_batches": workload.micro_batches,
             "replayed_pairs": workload.informative,
+            "informative_share": workload.informative_share,
         },
         "parts": [asdict(part) for part in plan.parts],
         "rollout_memory": asdict(plan.rollout),
@@ -76,8 +78,9 @@ def lines(plan: Plan, speed: Speed) -> list[str]:
         f"             {' '.join('--set ' + each for each in plan.settings)}",
         f"time         {_range(plan.seconds_overlapped, plan.seconds)} a step; {work.steps:,} steps of the "
         f"arm saga: {_range(work.steps * plan.seconds_overlapped, work.steps * plan.seconds)}",
-        f"assumed      {speed.utilisation:.0%} of the arithmetic, {speed.bandwidth:.0%} of the bandwidth; "
-        "not measured; without data, metric loss, kernels' starts and waiting",
+        f"assumed      {speed.utilisation:.0%} of the arithmetic, {speed.bandwidth:.0%} of the bandwidth, "
+        f"{work.informative_share:.0%} of the pairs informative: not measured;",
+        "             data, metric loss, kernels' starts, waiting, checkpoints and scores are not counted",
     ]
 
 
@@ -88,8 +91,8 @@ def _memory(plan: Plan) -> list[str]:
     return [
         f"rollout GPU  {_gib(rollout.available)} for vLLM: weights {_gib(rollout.weights)}, work "
         f"{_gib(rollout.workspace)}, KV cache {_gib(rollout.cache)}",
-        f"             ({rollout.cache_a_token / 1024:,.0f} KiB a token): {rollout.sequences:,} sequences at a "
-        "time",
+        f"             ({rollout.cache_a_token / 1024:,.0f} KiB a token), {rollout.sequences:,} sequences at "
+        "a time",
         f"training GPU {_gib(training.peak)} of {_gib(training.available)}{shared} (without "
         f"{CONTEXT_GIB:g} GiB of CUDA's and {FRAGMENTS:.0%} of fragments)",
         f"             weights {_gib(state.weights)}, gradients {_gib(state.gradients)}, optimizer "

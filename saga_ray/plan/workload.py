@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from saga_ray.config.settings import Settings
 from saga_ray.data import sources
@@ -22,6 +22,9 @@ class Workload:
     supervisor: SupervisorSizes
     trained: Trained
     row: Row
+    """A pair with answers as long as expected, for what is computed."""
+    longest: Row
+    """A pair with the longest answers that are allowed, for what must fit."""
     images: int
     pairs: int
     micro_batches: int
@@ -29,6 +32,8 @@ class Workload:
     most_micro_batches: int
     informative: int
     """Pairs that a step replays."""
+    informative_share: float
+    """Of the candidate pairs; how many micro-batches are expected follows from it."""
     replay_pairs: int
     """At a time."""
     max_sequences: int
@@ -72,20 +77,23 @@ class Workload:
         needed = math.ceil(wanted / max(pairs * informative_share, 1e-9))
         width = settings.encoder.embedding_size or tower.pooled_width
         pooler = pooler_parameters(tower.pooled_width, width, settings.encoder.pooling)
+        row = Row(
+            supervisor.prompt,
+            max(2, min(known or limit, limit)),
+            settings.rollout.group_size,
+            settings.grpo.replay == "shared-prefix",
+        )
         return cls(
             supervisor=supervisor,
             trained=Trained(tower.parameters, pooler, _proxies(settings, width)),
-            row=Row(
-                supervisor.prompt,
-                max(2, min(known or limit, limit)),
-                settings.rollout.group_size,
-                settings.grpo.replay == "shared-prefix",
-            ),
+            row=row,
+            longest=replace(row, answer=max(2, limit)),
             images=settings.data.classes_per_batch * settings.data.images_per_class,
             pairs=pairs,
             micro_batches=max(1, min(needed, settings.grpo.max_micro_batches)),
             most_micro_batches=settings.grpo.max_micro_batches,
             informative=wanted,
+            informative_share=informative_share,
             replay_pairs=settings.train.replay_pairs,
             max_sequences=settings.rollout.max_parallel_sequences,
             tower_precision=BYTES[settings.encoder.precision],
@@ -116,7 +124,8 @@ class Workload:
     def replay(self, images: int, pairs: int) -> int:
         """The most that replaying so many pairs takes beside the state: held graphs of the tower too."""
         held = self.tower_graph(images) if self.hold else 0
-        return held + memory.replay_peak(self.supervisor.language, self.row, self.language_precision, pairs)
+        peak = memory.replay_peak(self.supervisor.language, self.longest, self.language_precision, pairs)
+        return held + peak
 
     def training_peak(self, images: int, pairs: int) -> int:
         """The most that a worker ever holds: its state and the largest of replay, the tower's backward and

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,12 +16,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from saga_ray.config.settings import Settings, SupervisorSettings
 from saga_ray.models import supervisors
+from saga_ray.models.replay import Replay, replay
 from saga_ray.models.supervisors import Supervisor
 from saga_ray.models.towers import Tower
+from saga_ray.plan.counts import Row
 from saga_ray.plan.sizes import SupervisorSizes
 from saga_ray.plan.supervisors import supervisor_sizes
 from tests.models.supervisors import qwen, tiny_llava
 
+PAIRS, GROUP, ANSWER = 2, 3, 9
 KINDS = ("pocket", "qwen3_vl", "qwen2_5_vl", "llava-clip", "llava-siglip")
 
 
@@ -41,6 +45,29 @@ class Small:
         generator = torch.Generator().manual_seed(2)
         shape = (pairs, self.tower.tokens_per_image, self.tower.token_width)
         return torch.randn(shape, generator=generator)
+
+    def replayed(self, row: Row, layer: int | None) -> Replay:
+        """`PAIRS` pairs' random answers again; every answer is whole."""
+        x_a, x_b = (self.tokens(PAIRS).requires_grad_(True) for _ in range(2))
+        shape = (PAIRS, row.group, row.answer)
+        tokens = torch.randint(3, 40, shape, generator=torch.Generator().manual_seed(3))
+        return replay(
+            self.supervisor,
+            x_a,
+            x_b,
+            tokens,
+            torch.ones_like(tokens, dtype=torch.bool),
+            style="attributes",
+            layer=layer,
+            temperature=None,
+            shared_prefix=row.shared_prefix,
+        )
+
+    def row(self, shared_prefix: bool = True) -> Row:
+        """How they stand; the prompt's length is the model's own, which the plan may have to guess."""
+        x_PND = self.tokens(1)
+        prompt = self.supervisor.prompt_embeddings(x_PND, x_PND, "attributes").shape[1]
+        return Row(prompt, ANSWER, GROUP, shared_prefix)
 
 
 def small(kind: str, folder: Path, precision: str = "float32") -> Small:
@@ -66,39 +93,23 @@ def operations(run: Callable[[], Any]) -> int:
     return counter.get_total_flops()
 
 
-def convolution_backward(
-    grad: Any,
-    read: Any,
-    weight: Any,
-    _1: Any,
-    _2: Any,
-    _3: Any,
-    _4: Any,
-    _5: Any,
-    _6: Any,
-    groups: int,
-    mask: Any,
-    **_: Any,
-) -> int:
+def convolution_backward(grad: Any, read: Any, weight: Any, *rest: Any, **_: Any) -> int:
     """The counter's own takes grouped convolutions for whole ones in the gradient of the weights."""
-    pixels = grad[0] * int(torch.tensor(grad[2:]).prod())
-    forward = 2 * pixels * int(torch.tensor(weight).prod())
-    return forward * (int(mask[0]) + int(mask[1]))
+    forward = 2 * grad[0] * math.prod(grad[2:]) * math.prod(weight)
+    return forward * sum(rest[-1][:2])
 
 
 CONVOLUTION: Any = {torch.ops.aten.convolution_backward: convolution_backward}
 
 
 @contextmanager
-def kept_bytes(
-    modules: list[nn.Module], counted: list[int], without: list[Tensor] | None = None
-) -> Iterator[None]:
-    """Bytes that autograd keeps inside the block, each storage once; parameters and buffers are not counted."""
+def kept_bytes(modules: list[nn.Module], counted: list[int]) -> Iterator[None]:
+    """Bytes that autograd keeps inside the block, each storage once; not parameters and buffers."""
     known = {
         tensor.untyped_storage().data_ptr()
         for module in modules
         for tensor in (*module.parameters(), *module.buffers())
-    } | {tensor.untyped_storage().data_ptr() for tensor in without or []}
+    }
     kept: dict[int, Any] = {}
 
     def pack(tensor: Tensor) -> Tensor:

@@ -1,4 +1,5 @@
-"""The counted operations are those that torch counts while small models of the same architectures run."""
+"""The counted operations are those that torch counts while small models of the same architectures run: all of
+them, to the last one."""
 
 from __future__ import annotations
 
@@ -8,12 +9,11 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from saga_ray.models.replay import replay
+from saga_ray.models.replay import Replay
 from saga_ray.plan import counts
-from saga_ray.plan.counts import Row
-from tests.plan.models import KINDS, Small, operations, small
+from tests.plan.models import ANSWER, KINDS, PAIRS, Small, operations, small
 
-IMAGES, PAIRS, GROUP, ANSWER = 3, 2, 3, 9
+IMAGES = 3
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -80,28 +80,10 @@ def test_a_completion_is_its_tokens(model: Small) -> None:
 @pytest.mark.parametrize("shared_prefix", [True, False])
 @pytest.mark.parametrize("teacher", [True, False])
 def test_replay(model: Small, shared_prefix: bool, teacher: bool) -> None:
-    forward, backward, row = replayed(model, shared_prefix, teacher)
-    sizes = model.sizes
+    sizes, row = model.sizes, model.row(shared_prefix)
+    made: list[Replay] = []
+    forward = operations(lambda: made.append(model.replayed(row, 1 if teacher else None)))
+    backward = operations(lambda: made[0].logp_PGT.sum().backward())
     given: tuple[Any, ...] = (sizes.language, sizes.projector, 2 * sizes.tower.tokens, row)
     assert forward == PAIRS * counts.replay_forward(*given, teacher=teacher)
     assert backward == PAIRS * counts.replay_backward(*given)
-
-
-def replayed(model: Small, shared_prefix: bool, teacher: bool) -> tuple[int, int, Row]:
-    """Operations of replay, forward and backward, and its rows; the teacher teaches from layer 1."""
-    x_a, x_b = (model.tokens(PAIRS).requires_grad_(True) for _ in range(2))
-    tokens = torch.randint(3, 40, (PAIRS, GROUP, ANSWER), generator=torch.Generator().manual_seed(3))
-    made: list[Any] = []
-
-    def forward() -> None:
-        made.append(
-            replay(
-                model.supervisor, x_a, x_b, tokens, torch.ones_like(tokens, dtype=torch.bool),
-                style="attributes", layer=1 if teacher else None, temperature=None, shared_prefix=shared_prefix,
-            )
-        )  # fmt: skip
-
-    first = operations(forward)
-    second = operations(lambda: made[0].logp_PGT.sum().backward())
-    length = model.supervisor.prompt_embeddings(x_a, x_b, "attributes").shape[1]
-    return first, second, Row(length, ANSWER, GROUP, shared_prefix)
