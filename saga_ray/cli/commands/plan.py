@@ -40,7 +40,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--answer-tokens",
         type=_count,
         metavar="T",
-        help="length of an answer (the longest allowed, where the supervisor writes freely)",
+        help="expected length of an answer, for times (the longest allowed, where the supervisor writes "
+        "freely); memory is always for the longest",
     )
     parser.add_argument(
         "--informative",
