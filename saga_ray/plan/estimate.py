@@ -267,8 +267,8 @@ def training_memory(workload: Workload, speed: Speed, split: Split) -> TrainingM
         remedy = (
             f"set train.replay_pairs={most}"
             if most
-            else "lower rollout.max_new_tokens or rollout.group_size, or take "
-            + ("a GPU more, so that rollouts have their own" if split.shared else "a larger GPU")
+            else f"lower {'rollout.memory_share, ' * split.shared}rollout.max_new_tokens or "
+            f"rollout.group_size, or take {'one GPU more' if split.shared else 'a larger GPU'}"
         )
         raise UserError(
             f"replaying {pairs} pair{'s' * (pairs > 1)} of {workload.row.group} answers of "

@@ -74,7 +74,7 @@ def lines(plan: Plan, speed: Speed) -> list[str]:
         "",
         *_memory(plan),
         "",
-        f"balance      rollout : training work = {plan.ratio:.2f} : 1",
+        f"balance      rollout : training = {plan.ratio:.2f} : 1 in GPU-seconds of this split",
         f"             {' '.join('--set ' + each for each in plan.settings)}",
         f"time         {_range(plan.seconds_overlapped, plan.seconds)} a step; {work.steps:,} steps of the "
         f"arm saga: {_range(work.steps * plan.seconds_overlapped, work.steps * plan.seconds)}",
