@@ -1,8 +1,9 @@
 """Operations of each part of a step. An operation is a multiplication or an addition: a product of m x k and
 k x n counts 2mkn, attention of q queries to k keys over w numbers (all heads) 4qkw, for scores and mean.
 
-Counted are the products, nothing else: norms, activations, softmax, pooler and metric loss are below 1 % in
-models of any size that needs a plan. Attention counts the whole square: that is what torch's attention with a
+Counted are the products of tower, projector and language model, nothing else: not norms, activations and
+softmax, which are a few operations a number where a product is thousands, nor pooler and metric loss, which
+see one vector a picture. Attention counts the whole square: that is what torch's attention with a
 mask computes; a fused causal one computes half of it.
 
 Backward, a product costs once for the gradient of what it reads and once more for that of its weights, which

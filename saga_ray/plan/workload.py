@@ -129,7 +129,7 @@ class Workload:
 
     def training_peak(self, images: int, pairs: int) -> int:
         """The most that a worker ever holds: its state and the largest of replay, the tower's backward and
-        the update."""
+        the update. The metric loss's own tensors are gone before replay and are not counted."""
         phases = (self.replay(images, pairs), self.tower_graph(images), memory.update(self.trained))
         return self.state(images).total + max(phases)
 
