@@ -29,6 +29,7 @@ COMMANDS = [
     "supervisor train",
     "supervisor assemble",
     "doctor",
+    "plan",
     "settings",
     "index build",
     "index add",

@@ -15,7 +15,7 @@ FLOORS = [
     {"prompts", "losses"},
     {"data"},
     {"models"},
-    {"rollout", "retrieval", "tracking"},
+    {"rollout", "retrieval", "tracking", "plan"},
     {"train"},
     {"composed"},
     {"tune", "serve", "export"},

@@ -1,0 +1,171 @@
+"""Bytes that a training GPU and a rollout GPU hold, and the largest batch that fits.
+
+What waits for the backward pass was read off the models' code (`transformers`, `saga_ray.models.replay`) and
+is held by tests to what autograd saves. Attention is taken to be fused, so that no scores are kept.
+
+Legend: b bytes of a number, L prompt, T answer, A = T - 1, G completions of a pair, S row length, H width of
+the language model, F width inside its perceptron, h query heads, k key heads, d width of a head, V
+vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from saga_ray.plan.counts import Row
+from saga_ray.plan.sizes import (
+    BFLOAT16,
+    FLOAT32,
+    LanguageSizes,
+    ProjectorSizes,
+    TowerSizes,
+    Trained,
+)
+
+GIB = 2**30
+KV_BLOCK = 16
+"""Tokens of a block of vLLM's cache on GPUs; whole blocks alone are shared."""
+BATCHED_TOKENS = 8192
+"""Tokens that vLLM computes at a time, for which it keeps room."""
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """Bytes that a training worker holds all the time."""
+
+    weights: int
+    """Tower, pooler and proxies, float32."""
+    gradients: int
+    """Theirs; the pooler's also under each loss."""
+    optimizer: int
+    """AdamW's two moments."""
+    supervisor: int
+    """The frozen language model and its projector."""
+    tokens: int
+    """A step's tokens and two losses' gradients at them, float32."""
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.gradients + self.optimizer + self.supervisor + self.tokens
+
+
+def training_state(
+    trained: Trained,
+    language: LanguageSizes,
+    projector: ProjectorSizes,
+    *,
+    precision: int,
+    token_numbers: int,
+) -> TrainingState:
+    """4 bytes a parameter for weights, 4 for gradients (and 8 for each of the pooler's, whose losses are
+    kept apart: `train.gradients.ParameterBuffer`), 8 for AdamW; the language model in `precision` bytes, its
+    projector in float32; 3 x 4 bytes for each of a step's `token_numbers` (`train.gradients.TokenBuffer`)."""
+    count = trained.parameters
+    return TrainingState(
+        weights=FLOAT32 * count,
+        gradients=FLOAT32 * (count + 2 * trained.pooler),
+        optimizer=2 * FLOAT32 * count,
+        supervisor=precision * language.parameters + FLOAT32 * projector.parameters,
+        tokens=3 * FLOAT32 * token_numbers,
+    )
+
+
+def update(trained: Trained) -> int:
+    """Beside the state during the update: a copy of the gradients, in which workers add them up, or of the
+    second moments' roots."""
+    return FLOAT32 * trained.parameters
+
+
+def tower_kept(tower: TowerSizes, images: int, precision: int) -> int:
+    """What the graph of so many pictures keeps: `kept` numbers in the arithmetic's precision, `kept_float32`
+    in float32; in bfloat16 also rounded weights, and what autocast rounds twice."""
+    bytes_ = images * (precision * tower.kept + FLOAT32 * tower.kept_float32)
+    if precision == BFLOAT16:
+        bytes_ += BFLOAT16 * (images * tower.kept_casts + tower.weights)
+    return bytes_
+
+
+def replay_kept(language: LanguageSizes, row: Row, precision: int) -> int:
+    """What replay's graph keeps of a pair in the language model's layers. A layer keeps, for S positions:
+
+    - its two norms' inputs in float32, 2 x 4 S H, and their roots; with norms a head also 4 S (h + k) d;
+    - queries, once as the row and once more as answers: b (S + G A) h d; attention's result, b S h d;
+    - keys and values, as the row and as each answer with its prompt: 2 b (S + G (L + A)) k d;
+    - scores' sums, 4 S h; the mask of the answers, b A (L + A);
+    - gate, its activation, up: 3 b S F.
+
+    Once: the last norm's input in float32, and the rotary cosines and sines, 2 b d a position. Frozen maps
+    keep no input, but a value that is cut out of a joint projection keeps all of it.
+    Without a shared prefix a row is one answer with its prompt and is kept once.
+
+    Not counted are float32 words of Qwen3-VL, whose first norm keeps the features beside them (5 % in a small
+    model).
+    """
+    s, whole = row.positions, row.prompt + row.read
+    norms = 2 * FLOAT32 * s * (language.width + 1)
+    if language.head_norms:
+        norms += FLOAT32 * s * (language.heads + language.key_heads) * (language.head_width + 1)
+    if row.shared_prefix:
+        queries = s + row.group * row.read
+        keys = s + row.group * whole
+        mask = precision * row.read * whole
+    else:
+        queries, keys, mask = s, s, 0
+    attention = precision * ((queries + s) * language.query_width + 2 * keys * language.key_width) + mask
+    if language.joint_qkv:
+        attention += precision * s * (language.query_width + language.key_width)
+    sums = FLOAT32 * s * language.heads
+    layer = norms + attention + sums + 3 * precision * s * language.hidden
+    rotary = 2 * precision * (s if row.shared_prefix else whole) * language.head_width
+    return language.layers * layer + FLOAT32 * s * (language.width + 1) + rotary
+
+
+def head_kept(language: LanguageSizes, row: Row) -> int:
+    """The head's part of a pair's graph: the log-probabilities of G T tokens in float32, 4 G T V."""
+    return FLOAT32 * row.group * row.answer * language.vocabulary
+
+
+def replay_peak(language: LanguageSizes, row: Row, precision: int, pairs: int) -> int:
+    """The most that replaying so many pairs takes, when backward begins: the layers' graph, and of the head
+    three float32 tensors of logits' size: log-probabilities, their gradient, that of the logits."""
+    return pairs * (replay_kept(language, row, precision) + 3 * head_kept(language, row))
+
+
+def kv_bytes(language: LanguageSizes, precision: int) -> int:
+    """Cache of one token: keys and values of every layer, 2 x layers x k x d x b."""
+    return 2 * language.layers * language.key_width * precision
+
+
+def group_tokens(row: Row) -> int:
+    """Cache that a pair's G completions fill, in tokens: the prompt's whole blocks once, the rest each."""
+    shared = row.prompt // KV_BLOCK
+    each = math.ceil((row.prompt + row.answer) / KV_BLOCK) - shared
+    return KV_BLOCK * (shared + row.group * each)
+
+
+def engine_weights(
+    language: LanguageSizes, projector: ProjectorSizes, tower: TowerSizes | None, precision: int
+) -> int:
+    """What a rollout actor holds: the language model (with the checkpoint's vision model, where the engine
+    loads it) in vLLM, and the projector."""
+    count = language.parameters + (tower.parameters if tower else 0)
+    return precision * count + FLOAT32 * projector.parameters
+
+
+def engine_workspace(language: LanguageSizes, sequences: int, precision: int) -> int:
+    """Room that vLLM measures before it makes its cache: a batch of prompts inside one layer, b x tokens x
+    (2 H + 3 F), and two float32 copies of the sequences' logits."""
+    layer = precision * BATCHED_TOKENS * (2 * language.width + 3 * language.hidden)
+    return layer + 2 * FLOAT32 * sequences * language.vocabulary
+
+
+def largest(fits: Callable[[int], bool], at_most: int) -> int:
+    """The largest count that fits, up to a limit; 0: not even 1. What fits must fit when there is less."""
+    low, high = 0, at_most + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low

@@ -1,0 +1,174 @@
+"""What a tower and a language model are made of, as numbers: everything that is counted follows from these.
+
+Legend: N patch tokens of an image, D their width, H width of the language model, F width inside its
+perceptron, h query heads, k key heads, d width of a head, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+FLOAT32, BFLOAT16 = 4, 2
+"""Bytes of a number."""
+BYTES = {"float32": FLOAT32, "bfloat16": BFLOAT16}
+
+
+@dataclass(frozen=True)
+class Product:
+    """A product with a matrix of weights, for one picture: a linear map of `rows` vectors, or a convolution
+    of as many output pixels, whose `inputs` are those that one output number is made of."""
+
+    rows: int
+    inputs: int
+    outputs: int
+    of_pixels: bool = False
+    """Its input is the picture, which needs no gradient."""
+
+    @property
+    def weights(self) -> int:
+        """Numbers in the matrix."""
+        return self.inputs * self.outputs
+
+
+@dataclass(frozen=True)
+class Attention:
+    """`times` attentions of one picture in which `queries` look at `keys`; `width` is that of all heads
+    together."""
+
+    queries: int
+    keys: int
+    width: int
+    times: int
+
+
+@dataclass(frozen=True)
+class TowerSizes:
+    """A vision tower, for one picture."""
+
+    name: str
+    image_size: int
+    """Side of its pictures in pixels."""
+    tokens: int
+    """N."""
+    token_width: int
+    """D."""
+    pooled_width: int
+    """So many numbers of a token the pooler reads."""
+    parameters: int
+    products: tuple[Product, ...]
+    attentions: tuple[Attention, ...]
+    kept: int
+    """Numbers a picture that wait for the backward pass in the precision of the arithmetic."""
+    kept_float32: int
+    """The same in float32 whatever the arithmetic: what norms read."""
+    kept_casts: int
+    """More of them in bfloat16: autocast rounds a tensor once for each map that reads it."""
+
+    @property
+    def weights(self) -> int:
+        """Numbers in its matrices."""
+        return sum(product.weights for product in self.products)
+
+
+@dataclass(frozen=True)
+class ProjectorSizes:
+    """What stands between tower and language model, frozen: linear maps a token, one after the other."""
+
+    maps: tuple[tuple[int, int], ...] = ()
+    """(inputs, outputs) of each."""
+    parameters: int = 0
+
+
+@dataclass(frozen=True)
+class LanguageSizes:
+    """A decoder language model: attention with h query and k key heads, a gated perceptron, RMS norms."""
+
+    layers: int
+    width: int
+    """H."""
+    heads: int
+    """h."""
+    key_heads: int
+    """k."""
+    head_width: int
+    """d."""
+    hidden: int
+    """F."""
+    vocabulary: int
+    """V."""
+    tied: bool
+    """The head shares the words' embeddings."""
+    qkv_bias: bool = False
+    output_bias: bool = False
+    head_norms: bool = False
+    """Queries and keys are normalised a head (Qwen3)."""
+    joint_qkv: bool = False
+    """Queries, keys and values are one product (Phi-3)."""
+
+    @property
+    def query_width(self) -> int:
+        """h x d."""
+        return self.heads * self.head_width
+
+    @property
+    def key_width(self) -> int:
+        """k x d."""
+        return self.key_heads * self.head_width
+
+    @property
+    def layer_weights(self) -> int:
+        """Numbers in a layer's matrices: queries, keys, values, output; gate, up, down."""
+        attention = self.width * (2 * self.query_width + 2 * self.key_width)
+        return attention + 3 * self.width * self.hidden
+
+    @property
+    def head_weights(self) -> int:
+        """Numbers in the head's matrix: V x H."""
+        return self.vocabulary * self.width
+
+    @property
+    def parameters(self) -> int:
+        """All numbers, embeddings of the words once where the head shares them."""
+        norms = 2 * self.width + (2 * self.head_width if self.head_norms else 0)
+        biases = (self.query_width + 2 * self.key_width) if self.qkv_bias else 0
+        biases += self.width if self.output_bias else 0
+        layers = self.layers * (self.layer_weights + norms + biases)
+        return layers + self.width + self.head_weights * (1 if self.tied else 2)
+
+
+@dataclass(frozen=True)
+class SupervisorSizes:
+    """A supervisor and its tower; `tower_in_engine`: its checkpoint holds the vision model, which the engine
+    loads with it and never runs."""
+
+    name: str
+    tower: TowerSizes
+    language: LanguageSizes
+    projector: ProjectorSizes
+    tower_in_engine: bool
+    prompt: int
+    """L: tokens of a prompt with both images."""
+    prompt_estimated: bool
+    """The chat template, and the instruction where no tokenizer is there, are guessed."""
+    answer: int | None
+    """T of a whole answer, where the family fixes it."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What trains, in float32: numbers of parameters."""
+
+    tower: int
+    pooler: int
+    proxies: int
+
+    @property
+    def parameters(self) -> int:
+        """All of them."""
+        return self.tower + self.pooler + self.proxies
+
+
+def pooler_parameters(token_width: int, embedding_size: int | None, pooling: str) -> int:
+    """Query, keys and linear map of `saga_ray.models.pooler`: D + D x D (attention alone) + D x E."""
+    linear = token_width * (embedding_size or token_width)
+    return linear + (token_width + token_width**2 if pooling == "attention" else 0)

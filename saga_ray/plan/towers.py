@@ -1,0 +1,214 @@
+"""The towers' sizes from their configurations: products, attentions, parameters, and what a backward pass
+has to keep.
+
+What is kept was read off the models' code and is held to what autograd saves by a test: the input of each
+linear map that trains, of each norm (in float32), of each activation; queries, keys, values and result of
+fused attention. A value that is a view of the joint projection keeps all three.
+
+Legend: R patches of a picture, D width of a tower, F width inside its perceptron, h heads, m patches along a
+token's side, O width of a token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from saga_ray.errors import UserError
+from saga_ray.plan.sizes import Attention, Product, TowerSizes
+
+
+def tower_sizes(name: str, config: dict[str, Any]) -> TowerSizes:
+    """Sizes of the tower that `saga_ray.models.towers.build` makes of these.
+
+    Raises:
+        UserError: sizes of this tower are not known.
+    """
+    if name not in TOWERS:
+        raise UserError(f"`saga plan` does not know the tower {name!r}; it knows {', '.join(sorted(TOWERS))}")
+    return TOWERS[name](config)
+
+
+def qwen3_vl(config: dict[str, Any]) -> TowerSizes:
+    """Qwen3-VL: full attention, a perceptron of two maps, a merger for the last layer and each DeepStack one
+    (`transformers`, Qwen3VLVisionModel)."""
+    from transformers.models.qwen3_vl.configuration_qwen3_vl import Qwen3VLVisionConfig
+
+    vision: Any = Qwen3VLVisionConfig.from_dict(config["vision"])
+    width, hidden, layers = vision.hidden_size, vision.intermediate_size, vision.depth
+    mergers = 1 + len(vision.deepstack_visual_indexes)
+    side, rows = _grid(config["image_size"], vision)
+    merged = width * vision.spatial_merge_size**2
+    block = 4 * width + 4 * width**2 + 4 * width + 2 * width * hidden + hidden + width
+    merger = merged**2 + merged + merged * vision.out_hidden_size + vision.out_hidden_size
+    pixels = _patch_inputs(vision)
+    parameters = pixels * width + width + vision.num_position_embeddings * width + layers * block
+    parameters += mergers * merger + 2 * width + 2 * merged * (mergers - 1)
+    products = [Product(rows, pixels, width, of_pixels=True)]
+    products += layers * [
+        Product(rows, width, 3 * width),
+        Product(rows, width, width),
+        Product(rows, width, hidden),
+        Product(rows, hidden, width),
+    ]
+    products += mergers * _merger(side**2, merged, vision.out_hidden_size)
+    kept = pixels + layers * (9 * width + 2 * hidden) + mergers * 3 * width
+    kept_float32 = layers * (2 * width + vision.num_heads + 4) + mergers * width
+    return TowerSizes(
+        "qwen3_vl",
+        config["image_size"],
+        side**2,
+        vision.out_hidden_size * mergers,
+        vision.out_hidden_size,
+        parameters,
+        tuple(products),
+        (Attention(rows, rows, width, layers),),
+        kept * rows,
+        kept_float32 * rows,
+        0,
+    )
+
+
+def qwen2_5_vl(config: dict[str, Any]) -> TowerSizes:
+    """Qwen2.5-VL: attention in windows but for a few layers, a gated perceptron, one merger (`transformers`,
+    Qwen2_5_VisionTransformerPretrainedModel)."""
+    from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLVisionConfig
+
+    vision: Any = Qwen2_5_VLVisionConfig.from_dict(config["vision"])
+    width, hidden, layers = vision.hidden_size, vision.intermediate_size, vision.depth
+    side, rows = _grid(config["image_size"], vision)
+    merge = vision.spatial_merge_size
+    merged = width * merge**2
+    block = 2 * width + 4 * width**2 + 4 * width + 3 * width * hidden + 2 * hidden + width
+    merger = width + merged**2 + merged + merged * vision.out_hidden_size + vision.out_hidden_size
+    pixels = _patch_inputs(vision)
+    products = [Product(rows, pixels, width, of_pixels=True)]
+    products += layers * [
+        Product(rows, width, 3 * width),
+        Product(rows, width, width),
+        Product(rows, width, hidden),
+        Product(rows, width, hidden),
+        Product(rows, hidden, width),
+    ]
+    products += _merger(side**2, merged, vision.out_hidden_size)
+    full = len(set(vision.fullatt_block_indexes) & set(range(layers)))
+    window = vision.window_size // merge // vision.patch_size
+    sides = [min(window, side - at) for at in range(0, side, window)]
+    patches = [a * b * merge**2 for a in sides for b in sides]
+    attentions = [Attention(rows, rows, width, full)]
+    attentions += [Attention(count, count, width, layers - full) for count in patches]
+    kept = pixels + layers * (11 * width + 4 * hidden) + 4 * width
+    kept_float32 = layers * (2 * width + vision.num_heads + 2) + width
+    return TowerSizes(
+        "qwen2_5_vl",
+        config["image_size"],
+        side**2,
+        vision.out_hidden_size,
+        vision.out_hidden_size,
+        pixels * width + layers * block + merger,
+        tuple(products),
+        tuple(attentions),
+        kept * rows,
+        kept_float32 * rows,
+        layers * width * rows,
+    )
+
+
+def clip(config: dict[str, Any]) -> TowerSizes:
+    """CLIP and SigLIP (`saga_ray.models.towers.clip`)."""
+    width, hidden, layers = config["width"], config["hidden"], config["layers"]
+    is_clip = config["kind"] == "clip"
+    tokens = (config["image_size"] // config["patch_size"]) ** 2
+    rows = tokens + is_clip
+    pixels = 3 * config["patch_size"] ** 2
+    layer = 4 * width**2 + 4 * width + 2 * width * hidden + hidden + width + 4 * width
+    start = pixels * width + rows * width + (3 * width if is_clip else width)
+    products = [Product(tokens, pixels, width, of_pixels=True)]
+    products += layers * (
+        4 * [Product(rows, width, width)] + [Product(rows, width, hidden), Product(rows, hidden, width)]
+    )
+    # quick_gelu is two operations, and each keeps what it read
+    inside = 3 if config["activation"] == "quick_gelu" else 2
+    kept = rows * layers * (6 * width + inside * hidden) + tokens * pixels
+    kept_float32 = rows * (layers * (2 * width + config["heads"] + 4) + is_clip * width)
+    return TowerSizes(
+        "clip",
+        config["image_size"],
+        tokens,
+        width,
+        width,
+        start + layers * layer,
+        tuple(products),
+        (Attention(rows, rows, width, layers),),
+        kept,
+        kept_float32,
+        2 * width * layers * rows,
+    )
+
+
+def efficientnet_lite0(config: dict[str, Any]) -> TowerSizes:
+    """EfficientNet-lite0 (`saga_ray.models.towers.efficientnet_lite0`): convolutions alone. Each keeps
+    its input, and each clamp, though in place, what it clamped."""
+    from saga_ray.models.towers.efficientnet_lite0 import STAGES, STEM_CHANNELS, TOKEN_WIDTH
+
+    side = -(-config["image_size"] // 2)
+    products = [Product(side**2, 27, STEM_CHANNELS, of_pixels=True)]
+    kept, channels = 3 * config["image_size"] ** 2 + side**2 * STEM_CHANNELS, STEM_CHANNELS
+    for stage in STAGES:
+        for index in range(stage.blocks):
+            wide = channels * stage.expansion
+            if stage.expansion > 1:
+                products.append(Product(side**2, channels, wide))
+                kept += side**2 * (channels + wide)
+            kept += side**2 * wide
+            side = -(-side // (stage.stride if index == 0 else 1))
+            products += [
+                Product(side**2, stage.kernel**2, wide),
+                Product(side**2, wide, stage.channels),
+            ]
+            kept += side**2 * 2 * wide
+            channels = stage.channels
+    products.append(Product(side**2, channels, TOKEN_WIDTH))
+    kept += side**2 * (channels + TOKEN_WIDTH)
+    parameters = sum(product.weights + product.outputs for product in products)
+    return TowerSizes(
+        "efficientnet_lite0",
+        config["image_size"],
+        side**2,
+        TOKEN_WIDTH,
+        TOKEN_WIDTH,
+        parameters,
+        tuple(products),
+        (),
+        kept,
+        0,
+        0,
+    )
+
+
+TOWERS: dict[str, Callable[[dict[str, Any]], TowerSizes]] = {
+    "qwen3_vl": qwen3_vl,
+    "qwen2_5_vl": qwen2_5_vl,
+    "clip": clip,
+    "efficientnet_lite0": efficientnet_lite0,
+}
+
+
+def _grid(image_size: int, vision: Any) -> tuple[int, int]:
+    """Tokens along a side, and patches of a picture."""
+    covered = vision.patch_size * vision.spatial_merge_size
+    if image_size < covered or image_size % covered:
+        raise UserError(
+            f"image_size={image_size}, but a token covers {covered} x {covered} pixels: set a multiple of "
+            f"it, for example {max(1, round(image_size / covered)) * covered}"
+        )
+    side = image_size // covered
+    return side, (side * vision.spatial_merge_size) ** 2
+
+
+def _patch_inputs(vision: Any) -> int:
+    return int(vision.in_channels * vision.temporal_patch_size * vision.patch_size**2)
+
+
+def _merger(tokens: int, merged: int, out: int) -> list[Product]:
+    return [Product(tokens, merged, merged), Product(tokens, merged, out)]

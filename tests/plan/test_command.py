@@ -1,0 +1,69 @@
+"""`saga plan` as users see it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from saga_ray.cli.command_line import main
+from saga_ray.config.presets import preset_names
+
+PAPER = [name for name in preset_names() if "vl-" in name]
+
+
+@pytest.mark.parametrize("preset", PAPER)
+def test_every_preset_of_the_paper_is_planned(preset: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", preset, "--gpus", "8", "--gpu", "h200"]) == 0
+    shown = capsys.readouterr().out
+    for part in ("encode", "prefill", "decode", "replay forward", "replay backward", "tower backward"):
+        assert re.search(rf"^  {part} +[\d.,]+ +[\d.,]+ +[\d.,]+$", shown, re.MULTILINE), part
+    for said in (
+        "KV cache",
+        "sequences at a time",
+        "optimizer",
+        "train.replay_pairs=",
+        "rollout : training =",
+    ):
+        assert said in shown
+    assert "--set rollout.actors=" in shown and ("275 steps" in shown or "cub" not in preset)
+    assert all(len(line) <= 170 for line in shown.splitlines())
+
+
+def test_json_has_the_same_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "furniture", "--json", "--utilisation", "0.2"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["workload"]["language_parameters"] == 3382528 and found["workload"]["answer_tokens"] == 22
+    assert found["utilisation"] == 0.2 and found["gpu"]["name"] == "h200"
+    total = sum(part["seconds"] for part in found["parts"])
+    assert found["step_seconds"]["one_after_the_other"] == pytest.approx(total)
+    assert found["run_seconds"]["one_after_the_other"] == pytest.approx(120 * total)
+
+
+def test_half_the_utilisation_takes_longer(capsys: pytest.CaptureFixture[str]) -> None:
+    took = []
+    for share in ("0.4", "0.2"):
+        assert main(["plan", "cub-qwen2.5vl-3b", "--json", "--utilisation", share]) == 0
+        took.append(json.loads(capsys.readouterr().out)["step_seconds"]["one_after_the_other"])
+    assert took[0] < took[1] <= 2 * took[0]
+
+
+def test_what_cannot_fit_is_one_sentence_and_exit_code_2(tmp_path: Path) -> None:
+    code = "import sys; from saga_ray.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "plan", "cub-qwen3vl-8b", "--gpus", "2", "--gpu", "h100"]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 2 and not ended.stdout
+    sentence = ended.stderr.strip().splitlines()[-1]
+    assert sentence.startswith("saga: replaying 1 pair of 8 answers of 1,024 tokens")
+    assert "it needs" in sentence and "GiB of h100 is left" in sentence and "lower rollout" in sentence
+
+
+@pytest.mark.parametrize("wrong", [["--utilisation", "1.5"], ["--answer-tokens", "1"], ["--bandwidth", "0"]])
+def test_wrong_numbers_are_refused(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["plan", "furniture", *wrong])
+    assert ended.value.code == 2 and wrong[0] in capsys.readouterr().err

@@ -1,0 +1,177 @@
+"""The plan of a run: what fits, how GPUs are shared out, what cannot fit, and the released models' sizes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from saga_ray.config.overrides import resolve
+from saga_ray.errors import UserError
+from saga_ray.plan.counts import Row
+from saga_ray.plan.estimate import Plan, Split, plan, step_parts, training_available
+from saga_ray.plan.hardware import GPUS, Speed, gpu_named
+from saga_ray.plan.known import KNOWN
+from saga_ray.plan.supervisors import supervisor_sizes
+from saga_ray.plan.workload import Workload
+from tests.models.test_paper_presets import MODELS
+
+H200 = Speed(GPUS["h200"])
+LARGE, SMALL, POCKET = "cub-qwen3vl-8b", "cub-qwen2.5vl-3b", "furniture"
+
+
+SHORT = "rollout.max_new_tokens=500"
+
+
+def workload(preset: str, *overrides: str) -> Workload:
+    settings = resolve(preset, overrides)
+    return Workload.of(settings, supervisor_sizes(settings))
+
+
+def planned(preset: str, gpus: int, *overrides: str, speed: Speed = H200) -> Plan:
+    return plan(resolve(preset, overrides), workload(preset, *overrides), speed, gpus)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_known_configurations_are_the_released_models(name: str) -> None:
+    settings = resolve(f"cub-{name}")
+    sizes = supervisor_sizes(settings)
+    with torch.device("meta"):
+        whole = MODELS[name][0]()
+    tower = sum(parameter.numel() for parameter in whole.model.visual.parameters())  # type: ignore[union-attr]
+    assert sizes.tower.parameters == tower
+    assert sizes.language.parameters == sum(p.numel() for p in whole.parameters()) - tower
+    assert sizes.tower.tokens == MODELS[name][3]
+    assert set(MODELS) == set(KNOWN)
+
+
+def test_a_checkpoints_config_gives_the_same_sizes(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(KNOWN["qwen3vl-8b"]))
+    settings = resolve(LARGE)
+    given_, known = supervisor_sizes(settings, tmp_path), supervisor_sizes(settings)
+    assert replace(given_, name=known.name) == known
+
+
+@given(
+    base=st.tuples(*[st.integers(1, 64)] * 5),
+    more=st.tuples(*[st.integers(0, 32)] * 5),
+)
+def test_more_never_costs_less(base: tuple[int, ...], more: tuple[int, ...]) -> None:
+    """Pictures, candidate pairs, informative pairs, group and length of answers."""
+    before, after = (_sized(counts) for counts in (base, tuple(map(sum, zip(base, more, strict=True)))))
+    for split in (Split(1, 1, True, 0.3), Split(3, 2, False, 0.85)):
+        for less, larger in zip(
+            step_parts(before, H200, split, 512), step_parts(after, H200, split, 512), strict=True
+        ):
+            assert larger.operations >= less.operations
+            assert larger.bytes >= less.bytes
+            assert larger.seconds >= less.seconds
+    assert after.training_peak(after.images, 3) >= before.training_peak(before.images, 3)
+    assert before.training_peak(before.images, 4) >= before.training_peak(before.images, 3)
+
+
+SIZED = workload(SMALL, SHORT)
+
+
+def _sized(counts: tuple[int, ...]) -> Workload:
+    images, pairs, informative, group, answer = counts
+    row = Row(SIZED.row.prompt, 1 + answer, group)
+    return replace(SIZED, images=images, pairs=pairs, informative=informative, row=row, longest=row)
+
+
+@pytest.mark.parametrize("preset, gpus", [(SMALL, 1), (SMALL, 2), (LARGE, 2), (POCKET, 1)])
+def test_the_largest_batches_fit_and_one_more_does_not(preset: str, gpus: int) -> None:
+    made = planned(preset, gpus, SHORT)
+    work, training = made.workload, made.training
+    available = training_available(H200, made.split)
+    images = work.images // made.split.training
+    assert training.peak <= available == training.available
+    most = training.largest_replay_pairs
+    assert work.training_peak(images, most) <= available < work.training_peak(images, most + 1)
+    most_images, pairs = training.largest_images, work.replay_pairs
+    assert work.training_peak(most_images, pairs) <= available < work.training_peak(most_images + 1, pairs)
+
+
+def test_the_command_itself_refuses_one_more() -> None:
+    most = planned(SMALL, 2, SHORT).training.largest_replay_pairs
+    planned(SMALL, 2, SHORT, f"train.replay_pairs={most}")
+    with pytest.raises(UserError, match=rf"replaying {most + 1} pairs .* set train.replay_pairs={most}$"):
+        planned(SMALL, 2, SHORT, f"train.replay_pairs={most + 1}")
+
+
+@pytest.mark.parametrize("gpus", [1, 2, 5, 8])
+def test_the_settings_that_it_asks_for_are_valid(gpus: int) -> None:
+    made = planned(LARGE, gpus, SHORT)
+    settings = resolve(LARGE, [SHORT, *made.settings])
+    assert settings.train.workers == made.split.training
+    used = settings.train.workers * settings.train.gpus_per_worker
+    assert used + settings.rollout.actors * settings.rollout.gpus_per_actor == gpus
+    assert made.seconds_overlapped <= made.seconds
+
+
+def test_the_split_balances() -> None:
+    """No other split that can be made keeps the busier side busy for less long."""
+    made = planned(SMALL, 6, speed=Speed(GPUS["h200"], utilisation=0.05))
+    work, speed = made.workload, Speed(GPUS["h200"], utilisation=0.05)
+    assert made.split.training > 1
+    for training in (1, 2, 4):
+        split = Split(6 - training, training, False, 0.85)
+        parts = step_parts(work, speed, split, made.rollout.sequences)
+        answering = sum(part.seconds for part in parts if part.name in ("prefill", "decode"))
+        busier = max(answering, sum(part.seconds for part in parts) - answering)
+        assert made.seconds_overlapped <= busier + 1e-9
+
+
+def test_more_gpus_never_take_longer() -> None:
+    seconds = [planned(SMALL, gpus).seconds_overlapped for gpus in (1, 2, 4, 8)]
+    assert seconds == sorted(seconds, reverse=True)
+
+
+@pytest.mark.parametrize(
+    "preset, gpus, gpu, overrides, message",
+    [
+        (LARGE, 1, "l4", (), r"language model of qwen3vl-8b does not fit a rollout GPU: it needs 18\.8 GiB"),
+        (LARGE, 2, "l4", ("rollout.max_parallel_sequences=32",), "weights, gradients, .* take a larger GPU"),
+        (LARGE, 2, "l40s", (), "64 pictures in the tower do not fit .* lower data.classes_per_batch"),
+        (SMALL, 2, "a100-40", ("train.tower_graph=hold",), "set train.tower_graph=recompute"),
+        (LARGE, 2, "h100", (), "1 pair of 8 answers of 1,024 tokens .* lower rollout.max_new_tokens"),
+        (LARGE, 0, "h200", (), "--gpus 0"),
+        (SMALL, 1, "h200", ("grpo.weight=0", "distillation.weight=0"), "for runs with rollouts"),
+        (POCKET, 1, "h200", ("data.image_size=224",), "reads pictures of 112 pixels"),
+        (SMALL, 1, "h200", ("data.image_size=225",), "set a multiple of it, for example 224"),
+        (SMALL, 1, "h200", ("supervisor.path=nowhere",), "'nowhere' is not on this disk"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_sentence(
+    preset: str, gpus: int, gpu: str, overrides: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(UserError, match=message) as raised:
+        planned(preset, gpus, *overrides, speed=Speed(gpu_named(gpu)))
+    assert "\n" not in str(raised.value) and ". " not in str(raised.value)
+
+
+def test_a_folder_without_a_model_and_an_unknown_gpu_are_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"neither supervisor.json nor config.json"):
+        supervisor_sizes(resolve(LARGE), tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(UserError, match="of the type 'bert'"):
+        supervisor_sizes(resolve(LARGE), tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(UserError, match="is no JSON"):
+        supervisor_sizes(resolve(LARGE), tmp_path)
+    with pytest.raises(UserError, match="knows a100-40, a100-80"):
+        gpu_named("tpu")
+
+
+def test_shorter_answers_take_less_time_and_need_the_same_memory() -> None:
+    settings = resolve(LARGE)
+    sizes = supervisor_sizes(settings)
+    short = plan(settings, Workload.of(settings, sizes, answer_tokens=300), H200, 2)
+    longest = plan(settings, Workload.of(settings, sizes), H200, 2)
+    assert short.seconds < longest.seconds / 2
+    assert (short.training, short.rollout) == (longest.training, longest.rollout)
