@@ -32,4 +32,4 @@ def test_log_probabilities_are_those_of_replay(engine: str, language: str, tmp_p
     finally:
         running.close()
     print(f"{engine}, {language}: largest difference {difference:.2e}")
-    assert difference < 1e-3
+    assert difference < 1e-4
