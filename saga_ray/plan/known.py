@@ -51,6 +51,29 @@ KNOWN: dict[str, dict[str, Any]] = {
             "fullatt_block_indexes": [7, 15, 23, 31],
         },
     },
+    "internvl3.5-8b": {  # config.json of OpenGVLab/InternVL3_5-8B-HF: InternViT-300M-448px and Qwen3-8B
+        "model_type": "internvl",
+        "tie_word_embeddings": False,
+        "text_config": {
+            "model_type": "qwen3",
+            "vocab_size": 151936,
+            "hidden_size": 4096,
+            "intermediate_size": 12288,
+            "num_hidden_layers": 36,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 8,
+            "head_dim": 128,
+        },
+        "vision_config": {
+            "hidden_size": 1024,
+            "intermediate_size": 4096,
+            "num_hidden_layers": 24,
+            "num_attention_heads": 16,
+            "attention_bias": True,
+            "image_size": [448, 448],
+            "patch_size": [14, 14],
+        },
+    },
 }
 """By the beginning of a supervisor's name: the presets call theirs `qwen3vl-8b-birds`."""
 

@@ -19,6 +19,8 @@ from saga_ray.prompts import vocabulary as vocabularies
 from saga_ray.prompts.template import instruction
 
 QWEN = ("qwen2_5_vl", "qwen3_vl")
+CHECKPOINTS = (*QWEN, "llava", "internvl")
+"""Types of checkpoints, and the families of the supervisors that are made of them."""
 CHARACTERS_A_TOKEN = 3.5
 """Of the instruction, where no tokenizer is there: English with JSON."""
 TEMPLATE_TOKENS = 24
@@ -94,7 +96,7 @@ def _of_folder(folder: Path, description: dict[str, Any], settings: Settings) ->
     family = description.get("family")
     checkpoint = folder / "language_model"
     config = _json(checkpoint / "config.json")
-    if config is None or family not in (*QWEN, "llava", "pocket"):
+    if config is None or family not in (*CHECKPOINTS, "pocket"):
         what = "language_model/config.json is missing" if config is None else f"the family is {family!r}"
         raise UserError(f"`saga plan` cannot read the sizes of the supervisor in {folder}: {what}")
     name = str(description["name"])
@@ -106,7 +108,9 @@ def _of_folder(folder: Path, description: dict[str, Any], settings: Settings) ->
         raise UserError(f"the supervisor in {folder} is not complete: tower/tower.json is missing")
     tower = tower_sizes(stored["name"], stored["config"])
     language = language_sizes(_config(config))
-    projector = _projector(folder / "projector.safetensors")
+    projector = ProjectorSizes()  # InternVL's is part of its tower
+    if family != "internvl":
+        projector = _projector(folder / "projector.safetensors")
     if family == "pocket":
         answer = 4 if settings.supervisor.prompt == "generic" else 2 * len(description["attributes"]) + 6
         prompt = 3 + 2 * tower.tokens
@@ -123,12 +127,12 @@ def _of_config(
     tokenizer: Path | None,
     image_size: int | None = None,
 ) -> SupervisorSizes:
-    """A checkpoint's configuration."""
+    """A checkpoint's configuration. The engine loads all of a Qwen one; of the others the language model
+    alone."""
     family = raw.get("model_type")
-    if family not in (*QWEN, "llava"):
+    if family not in CHECKPOINTS:
         raise UserError(
-            f"the config.json of {name} is of the type {family!r}; `saga plan` knows "
-            f"{', '.join(QWEN)} and llava"
+            f"the config.json of {name} is of the type {family!r}; `saga plan` knows {', '.join(CHECKPOINTS)}"
         )
     config = _config(raw)
     language = language_sizes(config)
@@ -137,6 +141,8 @@ def _of_config(
     if family in QWEN:
         vision = config.vision_config.to_dict()
         tower = tower_sizes(family, {"vision": vision, "image_size": size})
+    elif family == "internvl":
+        tower = tower_sizes(family, _internvl_config(config, size))
     else:
         tower = tower_sizes("clip", _clip_config(config))
         width = language.width
@@ -159,6 +165,16 @@ def _clip_config(config: Any) -> dict[str, Any]:
         "layers": layer if layer >= 0 else vision.num_hidden_layers + 1 + layer,
         "heads": vision.num_attention_heads,
         "activation": vision.hidden_act,
+    }
+
+
+def _internvl_config(config: Any, image_size: int) -> dict[str, Any]:
+    """The tower that `saga supervisor assemble` cuts out of an InternVL checkpoint, of what counts."""
+    return {
+        "vision": config.vision_config.to_dict(),
+        "width": config.get_text_config().hidden_size,
+        "merge": round(1 / config.downsample_ratio),
+        "image_size": image_size,
     }
 
 

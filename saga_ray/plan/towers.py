@@ -11,6 +11,7 @@ token's side, O width of a token.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -37,7 +38,7 @@ def qwen3_vl(config: dict[str, Any]) -> TowerSizes:
     vision: Any = Qwen3VLVisionConfig.from_dict(config["vision"])
     width, hidden, layers = vision.hidden_size, vision.intermediate_size, vision.depth
     mergers = 1 + len(vision.deepstack_visual_indexes)
-    side, rows = _grid(config["image_size"], vision)
+    side, rows = _grid(config["image_size"], vision.patch_size, vision.spatial_merge_size)
     merged = width * vision.spatial_merge_size**2
     block = 4 * width + 4 * width**2 + 4 * width + 2 * width * hidden + hidden + width
     merger = merged**2 + merged + merged * vision.out_hidden_size + vision.out_hidden_size
@@ -76,7 +77,7 @@ def qwen2_5_vl(config: dict[str, Any]) -> TowerSizes:
 
     vision: Any = Qwen2_5_VLVisionConfig.from_dict(config["vision"])
     width, hidden, layers = vision.hidden_size, vision.intermediate_size, vision.depth
-    side, rows = _grid(config["image_size"], vision)
+    side, rows = _grid(config["image_size"], vision.patch_size, vision.spatial_merge_size)
     merge = vision.spatial_merge_size
     merged = width * merge**2
     block = 2 * width + 4 * width**2 + 4 * width + 3 * width * hidden + 2 * hidden + width
@@ -111,6 +112,53 @@ def qwen2_5_vl(config: dict[str, Any]) -> TowerSizes:
         kept * rows,
         kept_float32 * rows,
         layers * width * rows,
+    )
+
+
+def internvl(config: dict[str, Any]) -> TowerSizes:
+    """InternViT with its class token, then pixel shuffle and projector, which are the tower's
+    (`transformers`, InternVLVisionModel and InternVLMultiModalProjector; `saga_ray.models.towers.internvl`).
+
+    Each layer scale keeps what it scaled. A layer norm keeps its input with mean and deviation, an RMS norm
+    its input with the root and, to train its weight, the result before it. Positions are as many as the
+    vision model's own pictures have patches; interpolating them is no product and keeps nothing.
+    """
+    from transformers.models.internvl.configuration_internvl import InternVLVisionConfig
+
+    vision: Any = InternVLVisionConfig.from_dict(config["vision"])
+    width, hidden, layers = vision.hidden_size, vision.intermediate_size, vision.num_hidden_layers
+    merge, out = config["merge"], config["width"]
+    side, patches = _grid(config["image_size"], vision.patch_size[0], merge)
+    rows, merged = patches + 1, width * merge**2
+    pixels = vision.num_channels * math.prod(vision.patch_size)
+    rms, head_norms = vision.norm_type == "rms_norm", 2 * vision.use_qk_norm
+    own = math.prod(a // b for a, b in zip(vision.image_size, vision.patch_size, strict=True))
+    positions = (own + 1) * width if vision.use_absolute_position_embeddings else 0
+    block = 4 * width**2 + width + 3 * width * vision.attention_bias + 2 * width * hidden + hidden + width
+    block += 2 * width * (1 if rms else 2) + head_norms * width + 2 * width
+    last = 0 if vision.use_mean_pooling else 1
+    projector = 2 * merged + merged * out + out + out**2 + out
+    products = [Product(patches, pixels, width, of_pixels=True)]
+    products += layers * (
+        4 * [Product(rows, width, width)] + [Product(rows, width, hidden), Product(rows, hidden, width)]
+    )
+    products += [Product(side**2, merged, out), Product(side**2, out, out)]
+    kept = rows * layers * ((8 + head_norms) * width + 2 * hidden)
+    kept += patches * pixels + side**2 * (merged + 2 * out)
+    norms = 2 * (2 * width + 1 if rms else width + 2) + head_norms * (width + 1)
+    kept_float32 = rows * (layers * (norms + vision.num_attention_heads) + last * (width + 2))
+    return TowerSizes(
+        "internvl",
+        config["image_size"],
+        side**2,
+        out,
+        out,
+        pixels * width + 2 * width + positions + layers * block + last * 2 * width + projector,
+        tuple(products),
+        (Attention(rows, rows, width, layers),),
+        kept,
+        kept_float32 + side**2 * (merged + 2),
+        2 * width * layers * rows,
     )
 
 
@@ -189,21 +237,22 @@ def efficientnet_lite0(config: dict[str, Any]) -> TowerSizes:
 TOWERS: dict[str, Callable[[dict[str, Any]], TowerSizes]] = {
     "qwen3_vl": qwen3_vl,
     "qwen2_5_vl": qwen2_5_vl,
+    "internvl": internvl,
     "clip": clip,
     "efficientnet_lite0": efficientnet_lite0,
 }
 
 
-def _grid(image_size: int, vision: Any) -> tuple[int, int]:
-    """Tokens along a side, and patches of a picture."""
-    covered = vision.patch_size * vision.spatial_merge_size
+def _grid(image_size: int, patch_size: int, merge: int) -> tuple[int, int]:
+    """Tokens along a side, and patches of a picture; `merge`: m."""
+    covered = patch_size * merge
     if image_size < covered or image_size % covered:
         raise UserError(
             f"image_size={image_size}, but a token covers {covered} x {covered} pixels: set a multiple of "
             f"it, for example {max(1, round(image_size / covered)) * covered}"
         )
     side = image_size // covered
-    return side, (side * vision.spatial_merge_size) ** 2
+    return side, (side * merge) ** 2
 
 
 def _patch_inputs(vision: Any) -> int:

@@ -22,10 +22,20 @@ from saga_ray.models.towers import Tower
 from saga_ray.plan.counts import Row
 from saga_ray.plan.sizes import SupervisorSizes
 from saga_ray.plan.supervisors import supervisor_sizes
-from tests.models.supervisors import qwen, tiny_llava
+from tests.models.supervisors import qwen, tiny_internvl, tiny_llava
 
 PAIRS, GROUP, ANSWER = 2, 3, 9
-KINDS = ("pocket", "qwen3_vl", "qwen2_5_vl", "llava-clip", "llava-siglip")
+INTERNVL: dict[str, tuple[str, int, dict[str, Any]]] = {
+    "internvl": ("qwen3", tiny_internvl.PIXELS, {}),
+    "internvl-other": (
+        "llama",
+        84,
+        {"attention_bias": False, "use_qk_norm": True, "norm_type": "rms_norm", "use_mean_pooling": False},
+    ),
+}
+"""Language model, size of pictures, vision model: at its own size, and interpolated with all else that
+InternViT can be."""
+KINDS = ("pocket", "qwen3_vl", "qwen2_5_vl", "llava-clip", "llava-siglip", *INTERNVL)
 
 
 @dataclass
@@ -79,6 +89,11 @@ def small(kind: str, folder: Path, precision: str = "float32") -> Small:
         tiny_llava.checkpoint(folder / "checkpoint", "phi3" if kind == "llava-clip" else "qwen2", kind[6:])
         path = folder / "supervisor"
         tiny_llava.assemble.of_checkpoint(folder / "checkpoint", path, "birds")
+    elif kind in INTERNVL:
+        language, size, vision = INTERNVL[kind]
+        tiny_internvl.checkpoint(folder / "checkpoint", language, vision)
+        path = folder / "supervisor"
+        tiny_internvl.assemble.of_checkpoint(folder / "checkpoint", path, "birds", size)
     else:
         qwen.write_supervisor(kind, folder)
     supervisor = supervisors.load(path, precision)  # type: ignore[arg-type]

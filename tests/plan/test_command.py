@@ -11,9 +11,17 @@ from pathlib import Path
 import pytest
 
 from saga_ray.cli.command_line import main
+from saga_ray.config.overrides import resolve
 from saga_ray.config.presets import preset_names
+from saga_ray.models import supervisors
+from tests.models.test_paper_presets import IMAGES, MODELS
 
-PAPER = [name for name in preset_names() if "vl-" in name]
+PAPER = [name for name in preset_names() if resolve(name).supervisor.path not in supervisors.names()]
+"""The project's own presets ask a supervisor that ships; the paper's ask released models."""
+
+
+def test_the_papers_presets_are_of_each_data_set_and_model() -> None:
+    assert set(PAPER) == {f"{data}-{model}" for data in IMAGES for model in MODELS}
 
 
 @pytest.mark.parametrize("preset", PAPER)

@@ -17,12 +17,16 @@ from saga_ray.plan.counts import Row
 from saga_ray.plan.estimate import Plan, Split, plan, step_parts, training_available
 from saga_ray.plan.hardware import GPUS, Speed, gpu_named
 from saga_ray.plan.known import KNOWN
+from saga_ray.plan.sizes import ProjectorSizes
 from saga_ray.plan.supervisors import supervisor_sizes
 from saga_ray.plan.workload import Workload
 from tests.models.test_paper_presets import MODELS
+from tests.plan.models import INTERNVL, small
 
 H200 = Speed(GPUS["h200"])
-LARGE, SMALL, POCKET = "cub-qwen3vl-8b", "cub-qwen2.5vl-3b", "furniture"
+LARGE, SMALL, POCKET, INTERN = "cub-qwen3vl-8b", "cub-qwen2.5vl-3b", "furniture", "cub-internvl3.5-8b"
+TOWER_PARTS = ("visual", "vision_tower", "multi_modal_projector")
+"""Of a released model, the modules that are its tower here."""
 
 
 SHORT = "rollout.max_new_tokens=500"
@@ -43,18 +47,37 @@ def test_the_known_configurations_are_the_released_models(name: str) -> None:
     sizes = supervisor_sizes(settings)
     with torch.device("meta"):
         whole = MODELS[name][0]()
-    tower = sum(parameter.numel() for parameter in whole.model.visual.parameters())  # type: ignore[union-attr]
+    parts = [part for child, part in whole.model.named_children() if child in TOWER_PARTS]  # type: ignore[union-attr]
+    tower = sum(parameter.numel() for part in parts for parameter in part.parameters())
     assert sizes.tower.parameters == tower
     assert sizes.language.parameters == sum(p.numel() for p in whole.parameters()) - tower
     assert sizes.tower.tokens == MODELS[name][3]
     assert set(MODELS) == set(KNOWN)
 
 
-def test_a_checkpoints_config_gives_the_same_sizes(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(json.dumps(KNOWN["qwen3vl-8b"]))
-    settings = resolve(LARGE)
+@pytest.mark.parametrize("name", KNOWN)
+def test_a_checkpoints_config_gives_the_same_sizes(name: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(KNOWN[name]))
+    settings = resolve(f"cub-{name}")
     given_, known = supervisor_sizes(settings, tmp_path), supervisor_sizes(settings)
     assert replace(given_, name=known.name) == known
+
+
+@pytest.mark.parametrize("kind", INTERNVL)
+def test_an_internvl_folder_and_its_checkpoint_give_the_same_sizes(kind: str, tmp_path: Path) -> None:
+    of_folder = small(kind, tmp_path).sizes
+    size = f"data.image_size={of_folder.tower.image_size}"
+    checkpoint = supervisor_sizes(resolve(INTERN, [size]), tmp_path / "checkpoint")
+    assert replace(checkpoint, name=of_folder.name) == of_folder
+    assert of_folder.projector == ProjectorSizes() and not of_folder.tower_in_engine
+
+
+def test_an_internvl_has_as_many_positions_at_any_size() -> None:
+    """They are of its own pictures, and interpolated for others."""
+    here, own = (supervisor_sizes(resolve(INTERN, size)) for size in ((), ("data.image_size=448",)))
+    assert (here.tower.tokens, own.tower.tokens) == (64, 256)
+    assert here.tower.parameters == own.tower.parameters
+    assert own.prompt - here.prompt == 2 * (256 - 64)
 
 
 @given(
@@ -144,6 +167,13 @@ def test_more_gpus_never_take_longer() -> None:
         (SMALL, 1, "h200", ("grpo.weight=0", "distillation.weight=0"), "for runs with rollouts"),
         (POCKET, 1, "h200", ("data.image_size=224",), "reads pictures of 112 pixels"),
         (SMALL, 1, "h200", ("data.image_size=225",), "set a multiple of it, for example 224"),
+        (
+            INTERN,
+            1,
+            "h200",
+            ("data.image_size=225",),
+            "28 x 28 pixels: set a multiple of it, for example 224",
+        ),
         (SMALL, 1, "h200", ("supervisor.path=nowhere",), "'nowhere' is not on this disk"),
     ],
 )
