@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
+import numpy as np
 import torch
 from compare import cores
 from torch import Tensor
@@ -43,6 +44,8 @@ from saga_ray.train.world import World
 ROOT = Path(__file__).parents[1]
 PRESET = "furniture-cir"
 TRAINED = "trained.json"
+CHUNK = 64
+NO_PICTURES = np.empty((0, 0, 0, 3), dtype=np.uint8)
 MEASURES = ("recall@1", "recall@5", "recall@10")
 
 
@@ -122,14 +125,15 @@ def trained(cls: type[Embedder], folder: Path) -> dict[str, float]:
     step, plan = StageStep(embedder, settings, World()), plan_of(data, "instruct", settings)
     optimizer = build_optimizer(embedder, stage)
     pictures = DataSettings(image_size=embedder.image_size, crop_scale=1.0, flip=False)
+    for start in range(0, len(data.pictures.sources), CHUNK):  # each is decoded and encoded once
+        rows = range(start, min(start + CHUNK, len(data.pictures.sources)))
+        step.store.tokens(rows, decode_rows(data.pictures, rows, 0, settings.seed, pictures))
     torch.manual_seed(settings.seed)
     for number in range(stage.steps):
         planned = plan.planned(number, 0, 1)
         progress = step_progress(number, stage.steps)
         set_rates(optimizer, rate_factor(progress, stage.warmup_share))
-        losses = step.run(
-            planned.assemble(decode_rows(data.pictures, planned.rows, 0, settings.seed, pictures)), stage
-        )
+        losses = step.run(planned.assemble(NO_PICTURES), stage)
         optimizer.step()
         if number % 50 == 0:
             print(f"{folder.name} {cls.__name__} step {number} {losses}", flush=True)
