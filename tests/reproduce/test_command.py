@@ -75,6 +75,12 @@ def test_what_has_finished_is_in_a_dry_run(capsys: pytest.CaptureFixture[str], t
     assert "2 of 3 runs to do" in said and "run 1   cub-qwen3vl-8b, seed 1: start, saga, finished" in said
     assert re.search(r"^\| CUB +\| SAGA +\| +88.0 \| +87.9 \| +96.0 \| +96.3 \| 1 ", said, re.MULTILINE)
 
+    # Where all have, nothing of what they read needs to be there.
+    for run in runs[1:]:
+        finish(output / "runs" / run.name, {"metric": (80.0, 92.0)})
+    said = shown(capsys, "saga", "--table", "1", "--data", "cub")
+    assert "starts" not in said and (output / "table-1.md").is_file()
+
 
 def test_without_a_table_they_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     said = shown(capsys, "saga")
@@ -147,8 +153,15 @@ def test_runs_end_in_a_table_and_a_failed_one_in_exit_code_1(
     assert "run 2 failed: there is no memory" in said and f"table    {table}" in said
     assert re.search(r"\| Furniture \| tower +\| 83.0 \| +83.9 \|", table.read_text(encoding="utf-8"))
 
-    monkeypatch.setattr(local, "Local", lambda: Scripted(lambda name, arms: {"metric": (84.0, 95.0)}))
+    monkeypatch.setattr(
+        local, "Local", lambda: Scripted(lambda name, arms: {arm: (84.0, 95.0) for arm in arms})
+    )
     assert main(["reproduce", small, "--table", "1"]) == 0
+    capsys.readouterr()
+    assert main(["reproduce", small, "--table", "1", "--set", "train.steps=100"]) == 0
+    assert "1 of 2 starts" in capsys.readouterr().out  # other settings, another run
+    assert main(["reproduce", small, "--table", "1"]) == 0
+    assert "starts" not in capsys.readouterr().out
     assert "83.0" in table.read_text(encoding="utf-8") and "84.0" in table.read_text(encoding="utf-8")
 
 

@@ -50,7 +50,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--gpus",
-        type=int,
+        type=_count,
         metavar="N",
         help="GPUs of a run, shared out as `saga plan` does (as the presets say); runs without rollouts keep "
         "what they ask for",
@@ -114,7 +114,8 @@ def run(args: argparse.Namespace) -> int:
     )
     output = (args.output or home() / "reproduce" / Path(args.paper).stem).expanduser().absolute()
     speed = Speed(gpu_named(args.gpu))
-    needs = [_need(each, speed, args.gpus) for each in runs]
+    counted = args.dry_run or args.gpus is not None
+    needs = [_need(each, speed, args.gpus) for each in runs] if counted else []
     if args.gpus is not None:
         runs = [
             each if isinstance(need, str) else each.changed(need.changes)
@@ -123,10 +124,11 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         return _show(shown, runs, needs, speed, output)
 
+    from saga_ray.reproduce.found import look
     from saga_ray.reproduce.inputs import require
     from saga_ray.reproduce.submit import Runner, reproduce
 
-    require(runs)
+    require([each.run for each in look(output, runs) if each.state != "finished"])
     refused = [need for need in needs if isinstance(need, str)]
     if args.gpus is not None and refused:
         raise UserError(
