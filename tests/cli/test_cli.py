@@ -30,6 +30,7 @@ COMMANDS = [
     "supervisor assemble",
     "doctor",
     "plan",
+    "reproduce",
     "settings",
     "index build",
     "index add",

@@ -18,7 +18,7 @@ FLOORS = [
     {"rollout", "retrieval", "tracking", "plan"},
     {"train"},
     {"composed"},
-    {"tune", "serve", "export"},
+    {"tune", "serve", "export", "reproduce"},
     {"cli"},
 ]
 MAY_USE_RAY = (
@@ -28,6 +28,7 @@ MAY_USE_RAY = (
     "train",
     "composed.train",
     "composed.writing.pool",
+    "reproduce.cluster",
     "tune",
     "serve",
     "cli",
