@@ -56,8 +56,13 @@ def test_a_dry_run_lists_runs_needs_and_the_paper_s_numbers(
 
 
 def test_it_says_where_the_cost_model_knows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    said = shown(capsys, "saga", "--table", "ablation", "--model", "internvl3.5-8b", "--dry-run")
+    unknown = ["--set", "supervisor.path=supervisors/mine"]
+    said = shown(capsys, "saga", "--table", "ablation", *unknown, "--dry-run")
     assert "not counted: the supervisor" in said and "its sizes are known of none but" in said
+
+
+def test_the_paper_s_numbers_stand_beside_its_own_model_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    said = shown(capsys, "saga", "--table", "ablation", "--model", "internvl3.5-8b", "--dry-run")
     assert "these runs are of internvl3.5-8b: none is shown" in said and "87.9" not in said
 
 

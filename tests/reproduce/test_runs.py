@@ -162,7 +162,7 @@ def test_a_baseline_needs_one_gpu_and_no_language_model() -> None:
 
 def test_what_the_cost_model_does_not_know_is_said() -> None:
     with pytest.raises(UserError, match="its sizes are known of none but qwen3vl-8b"):
-        need(runs("1", model="internvl3.5-8b")[0], SPEED, None)
+        need(runs("1", "supervisor.path=supervisors/mine")[0], SPEED, None)
     with pytest.raises(UserError, match="ask for no GPU"):
         need(runs("1", "train.gpus_per_worker=0", "rollout.gpus_per_actor=0")[0], SPEED, None)
 
