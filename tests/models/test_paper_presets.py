@@ -9,21 +9,15 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from transformers import (
-    InternVLConfig,
-    InternVLForConditionalGeneration,
-    Qwen2_5_VLConfig,
-    Qwen2_5_VLForConditionalGeneration,
-    Qwen3VLConfig,
-    Qwen3VLForConditionalGeneration,
-)
+from transformers import AutoConfig, AutoModelForImageTextToText
 
 from saga_ray.config.overrides import resolve
 from saga_ray.config.presets import preset_names
 from saga_ray.data import sources
 from saga_ray.models import towers
 from saga_ray.models.pooler import Pooler
-from saga_ray.models.towers._qwen_vl import architecture
+from saga_ray.models.towers._squares import architecture
+from saga_ray.plan.known import KNOWN
 from saga_ray.prompts import vocabulary
 
 IMAGES = {
@@ -35,85 +29,17 @@ IMAGES = {
 FIELDS = {"cub": "birds", "cars": "cars", "aircraft": "aircraft", "inat-aves": "birds"}
 
 
-def qwen3vl_8b() -> nn.Module:
-    """config.json of Qwen/Qwen3-VL-8B-Instruct."""
-    text = {
-        "vocab_size": 151936,
-        "hidden_size": 4096,
-        "intermediate_size": 12288,
-        "num_hidden_layers": 36,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 8,
-        "head_dim": 128,
-    }
-    vision = {
-        "depth": 27,
-        "hidden_size": 1152,
-        "intermediate_size": 4304,
-        "num_heads": 16,
-        "out_hidden_size": 4096,
-        "patch_size": 16,
-        "deepstack_visual_indexes": [8, 16, 24],
-    }
-    config = Qwen3VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=False)
-    return Qwen3VLForConditionalGeneration._from_config(config)  # type: ignore[no-any-return,no-untyped-call]
-
-
-def qwen25vl_3b() -> nn.Module:
-    """config.json of Qwen/Qwen2.5-VL-3B-Instruct."""
-    text = {
-        "vocab_size": 151936,
-        "hidden_size": 2048,
-        "intermediate_size": 11008,
-        "num_hidden_layers": 36,
-        "num_attention_heads": 16,
-        "num_key_value_heads": 2,
-    }
-    vision = {
-        "depth": 32,
-        "hidden_size": 1280,
-        "intermediate_size": 3420,
-        "num_heads": 16,
-        "out_hidden_size": 2048,
-        "fullatt_block_indexes": [7, 15, 23, 31],
-    }
-    config = Qwen2_5_VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True)
-    return Qwen2_5_VLForConditionalGeneration._from_config(config)  # type: ignore[no-any-return,no-untyped-call]
-
-
-def internvl35_8b() -> nn.Module:
-    """config.json of OpenGVLab/InternVL3_5-8B-HF: InternViT-300M-448px and Qwen3-8B."""
-    text = {
-        "model_type": "qwen3",
-        "vocab_size": 151936,
-        "hidden_size": 4096,
-        "intermediate_size": 12288,
-        "num_hidden_layers": 36,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 8,
-        "head_dim": 128,
-        "max_position_embeddings": 40960,
-    }
-    vision = {
-        "hidden_size": 1024,
-        "intermediate_size": 4096,
-        "num_hidden_layers": 24,
-        "num_attention_heads": 16,
-        "attention_bias": True,
-        "image_size": [448, 448],
-        "patch_size": [14, 14],
-    }
-    config = InternVLConfig(
-        text_config=text, vision_config=vision, image_token_id=151671, tie_word_embeddings=False
-    )
-    return InternVLForConditionalGeneration._from_config(config)  # type: ignore[no-any-return,no-untyped-call]
+def released(name: str) -> nn.Module:
+    """A released model's architecture and sizes."""
+    given = {key: value for key, value in KNOWN[name].items() if key != "model_type"}
+    config = AutoConfig.for_model(KNOWN[name]["model_type"], **given)
+    return AutoModelForImageTextToText.from_config(config)  # type: ignore[no-any-return,no-untyped-call]
 
 
 MODELS = {
-    "qwen3vl-8b": (qwen3vl_8b, "qwen3_vl", 8.8e9, 49, {}),
-    "qwen2.5vl-3b": (qwen25vl_3b, "qwen2_5_vl", 3.8e9, 64, {}),
+    "qwen3vl-8b": ("qwen3_vl", 8.8e9, 49, {}),
+    "qwen2.5vl-3b": ("qwen2_5_vl", 3.8e9, 64, {}),
     "internvl3.5-8b": (
-        internvl35_8b,
         "internvl",
         8.53e9,
         64,
@@ -135,9 +61,9 @@ def test_a_preset_fits_its_data_and_its_model(data: str, model: str) -> None:
     assert Path(settings.supervisor.path).name == f"{model}-{FIELDS[data]}"
     vocabulary.load(FIELDS[data])
 
-    build, family, size, tokens, more = MODELS[model]
+    family, size, tokens, more = MODELS[model]
     with torch.device("meta"):
-        whole: Any = build()
+        whole: Any = released(model)
         shape = {"vision": architecture(whole.config.vision_config), "image_size": settings.data.image_size}
         tower = towers.build(family, shape | more | {"mean": [0.5] * 3, "std": [0.5] * 3})
     # embeddings of the words count once where the head shares them
@@ -151,7 +77,7 @@ def test_a_preset_fits_its_data_and_its_model(data: str, model: str) -> None:
 
 def test_internvl_s_own_size_is_256_tokens_of_as_many_weights() -> None:
     with torch.device("meta"):
-        whole: Any = internvl35_8b()
+        whole: Any = released("internvl3.5-8b")
         vision = architecture(whole.config.vision_config)
         config = {"vision": vision, "mean": [0.5] * 3, "std": [0.5] * 3} | MODELS["internvl3.5-8b"][-1]
         tower = towers.build("internvl", config | {"image_size": 448})

@@ -20,7 +20,7 @@ from saga_ray.plan.known import KNOWN
 from saga_ray.plan.sizes import ProjectorSizes
 from saga_ray.plan.supervisors import supervisor_sizes
 from saga_ray.plan.workload import Workload
-from tests.models.test_paper_presets import MODELS
+from tests.models.test_paper_presets import MODELS, released
 from tests.plan.models import INTERNVL, small
 
 H200 = Speed(GPUS["h200"])
@@ -46,12 +46,12 @@ def test_the_known_configurations_are_the_released_models(name: str) -> None:
     settings = resolve(f"cub-{name}")
     sizes = supervisor_sizes(settings)
     with torch.device("meta"):
-        whole = MODELS[name][0]()
-    parts = [part for child, part in whole.model.named_children() if child in TOWER_PARTS]  # type: ignore[union-attr]
+        whole = released(name)
+    parts = [part for child, part in whole.model.named_children() if child in TOWER_PARTS]
     tower = sum(parameter.numel() for part in parts for parameter in part.parameters())
     assert sizes.tower.parameters == tower
     assert sizes.language.parameters == sum(p.numel() for p in whole.parameters()) - tower
-    assert sizes.tower.tokens == MODELS[name][3]
+    assert sizes.tower.tokens == MODELS[name][2]
     assert set(MODELS) == set(KNOWN)
 
 

@@ -16,7 +16,7 @@ from saga_ray.models.supervisors import _split_assemble as split
 from saga_ray.models.supervisors._chat_prompt import ChatPrompt, end_of_answer
 from saga_ray.models.supervisors._split import widen_window
 from saga_ray.models.supervisors.internvl import FAMILY
-from saga_ray.models.towers._qwen_vl import architecture
+from saga_ray.models.towers._squares import architecture
 
 LANGUAGE_MODELS = ("llama", "qwen2", "qwen3")
 """Plain decoders, tested; InternVL3.5 has others of experts, one of them with attention sinks."""

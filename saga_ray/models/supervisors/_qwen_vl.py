@@ -37,7 +37,8 @@ from saga_ray.errors import UserError
 from saga_ray.models import towers
 from saga_ray.models.supervisors._chat import LANGUAGE_MODEL, ChatSupervisor, describe
 from saga_ray.models.supervisors.base import EnginePrompt
-from saga_ray.models.towers._qwen_vl import QwenVLTower, architecture
+from saga_ray.models.towers._qwen_vl import QwenVLTower
+from saga_ray.models.towers._squares import architecture
 from saga_ray.prompts import vocabulary
 
 PREPROCESSOR = "preprocessor_config.json"

@@ -15,41 +15,22 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedConfig
 
-from saga_ray.errors import UserError
-from saga_ray.models.towers.base import Tower
-
-NOT_OF_THE_ARCHITECTURE = {"transformers_version", "dtype", "architectures", "_name_or_path"}
+from saga_ray.models.towers._squares import SquareTower, architecture
 
 
-class QwenVLTower(Tower):
+class QwenVLTower(SquareTower):
     """A vision model of the transformers library that takes packed patches and a grid an image."""
 
     def __init__(
         self, visual: nn.Module, image_size: int, mean: Sequence[float], std: Sequence[float]
     ) -> None:
-        super().__init__()
-        self.visual = visual
         vision: Any = visual.config
+        super().__init__(image_size, vision.spatial_merge_size * vision.patch_size, mean, std)
+        self.visual = visual
         self.merge, self._patch = vision.spatial_merge_size, vision.patch_size
         self._frames = vision.temporal_patch_size
-        side = self.merge * self._patch
-        if image_size < side or image_size % side:
-            raise UserError(
-                f"image_size={image_size}, but a token of {self.name} covers {side} x {side} pixels: "
-                f"set a multiple of it, for example {max(1, round(image_size / side)) * side}"
-            )
-        self.image_size = image_size
-        self.side = image_size // side
-        """G."""
-        self.tokens_per_image = self.side**2
         self.token_width = vision.out_hidden_size
-        self._mean_C: Tensor
-        self._std_C: Tensor
-        self.register_buffer("_mean_C", torch.tensor(mean, dtype=torch.float32), persistent=False)
-        self.register_buffer("_std_C", torch.tensor(std, dtype=torch.float32), persistent=False)
-        self._statistics = {"mean": [float(each) for each in mean], "std": [float(each) for each in std]}
 
     def forward(self, images_BHWC: Tensor) -> Tensor:
         """Tokens x_BND of uint8 RGB pictures."""
@@ -58,13 +39,7 @@ class QwenVLTower(Tower):
     def patches(self, images_BHWC: Tensor) -> Tensor:
         """The processor's pixel_values v_BRV: normalised, cut into patches, the patches of a token together,
         each patch as many times as the model's patches have frames."""
-        assert images_BHWC.dtype == torch.uint8, (
-            f"the tower normalises uint8 pictures itself, got {images_BHWC.dtype}"
-        )
-        assert images_BHWC.shape[1:3] == (self.image_size, self.image_size), (
-            f"the tower reads pictures of {self.image_size} pixels, got {tuple(images_BHWC.shape[1:3])}"
-        )
-        pixels_BHWC = (images_BHWC.to(self._mean_C.dtype) / 255 - self._mean_C) / self._std_C
+        pixels_BHWC = self.normalised(images_BHWC)
         split = (self.side, self.merge, self._patch)
         pixels_BGmpGmpC = pixels_BHWC.reshape(len(images_BHWC), *split, *split, -1)
         patches_BGGmmCpp = pixels_BGmpGmpC.permute(0, 1, 4, 2, 5, 7, 3, 6)
@@ -86,9 +61,4 @@ class QwenVLTower(Tower):
     def config(self) -> dict[str, Any]:
         """Arguments of ``build``."""
         vision: Any = self.visual.config
-        return {"vision": architecture(vision), "image_size": self.image_size, **self._statistics}
-
-
-def architecture(vision: PreTrainedConfig) -> dict[str, Any]:
-    """A vision model's configuration as plain JSON: what makes it another model, nothing else."""
-    return {key: value for key, value in vision.to_diff_dict().items() if key not in NOT_OF_THE_ARCHITECTURE}
+        return {"vision": architecture(vision), "image_size": self.image_size, **self.statistics}

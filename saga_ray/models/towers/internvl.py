@@ -24,9 +24,7 @@ from torch import Tensor, nn
 from transformers import InternVLConfig, InternVLVisionConfig, InternVLVisionModel
 from transformers.models.internvl.modeling_internvl import InternVLMultiModalProjector
 
-from saga_ray.errors import UserError
-from saga_ray.models.towers._qwen_vl import architecture
-from saga_ray.models.towers.base import Tower
+from saga_ray.models.towers._squares import SquareTower, architecture
 
 CONSTANT: dict[str, Any] = {
     "hidden_dropout_prob": 0.0,
@@ -37,7 +35,7 @@ CONSTANT: dict[str, Any] = {
 """Of every tower: nothing is random, and there is no weight that takes no part."""
 
 
-class InternVLTower(Tower):
+class InternVLTower(SquareTower):
     """See the module."""
 
     name = "internvl"
@@ -52,27 +50,12 @@ class InternVLTower(Tower):
         mean: Sequence[float],
         std: Sequence[float],
     ) -> None:
-        super().__init__()
+        vision: Any = visual.config
+        super().__init__(image_size, merge * vision.patch_size[0], mean, std)
         self.visual, self.projector = visual, projector
         self.merge, self.activation = merge, activation
-        vision: Any = visual.config
-        side = merge * vision.patch_size[0]
-        if image_size < side or image_size % side:
-            raise UserError(
-                f"image_size={image_size}, but a token of {self.name} covers {side} x {side} pixels: "
-                f"set a multiple of it, for example {max(1, round(image_size / side)) * side}"
-            )
-        self.image_size = image_size
-        self.side = image_size // side
-        """G."""
-        self.tokens_per_image = self.side**2
         projected: Any = projector
         self.token_width = int(projected.linear_2.out_features)
-        self._mean_C: Tensor
-        self._std_C: Tensor
-        self.register_buffer("_mean_C", torch.tensor(mean, dtype=torch.float32), persistent=False)
-        self.register_buffer("_std_C", torch.tensor(std, dtype=torch.float32), persistent=False)
-        self._statistics = {"mean": [float(each) for each in mean], "std": [float(each) for each in std]}
 
     def forward(self, images_BHWC: Tensor) -> Tensor:
         """Tokens x_BND of uint8 RGB pictures."""
@@ -80,14 +63,7 @@ class InternVLTower(Tower):
 
     def pixels(self, images_BHWC: Tensor) -> Tensor:
         """The processor's pixel_values of one tile: pixels_BCHW."""
-        assert images_BHWC.dtype == torch.uint8, (
-            f"the tower normalises uint8 pictures itself, got {images_BHWC.dtype}"
-        )
-        assert images_BHWC.shape[1:3] == (self.image_size, self.image_size), (
-            f"the tower reads pictures of {self.image_size} pixels, got {tuple(images_BHWC.shape[1:3])}"
-        )
-        pixels_BHWC = (images_BHWC.to(self._mean_C.dtype) / 255 - self._mean_C) / self._std_C
-        return pixels_BHWC.permute(0, 3, 1, 2)
+        return self.normalised(images_BHWC).permute(0, 3, 1, 2)
 
     def encode(self, pixels_BCHW: Tensor) -> Tensor:
         """Tokens x_BND of pictures that are normalised already."""
@@ -108,7 +84,7 @@ class InternVLTower(Tower):
             "merge": self.merge,
             "activation": self.activation,
             "image_size": self.image_size,
-            **self._statistics,
+            **self.statistics,
         }
 
 

@@ -17,7 +17,7 @@ from saga_ray.config.settings import EncoderSettings
 from saga_ray.errors import UserError
 from saga_ray.models import supervisors, towers
 from saga_ray.models.encoder import Encoder
-from saga_ray.models.towers._qwen_vl import architecture
+from saga_ray.models.towers._squares import architecture
 from tests.models.supervisors import qwen
 
 
