@@ -154,6 +154,7 @@ class TrainSettings(WorkerSettings):
     steps: Count = Field(100, description="optimizer steps of every arm")
     workers: Count = Field(1, description="Ray Train workers; must divide data.blocks")
     tower_graph: Literal["hold", "recompute"] = Field("hold", description="keep a micro-batch's tower activations until the step's counts are known, or encode a second time with gradient (large towers)")
+    replay_graph: Literal["hold", "recompute"] = Field("hold", description="keep the activations of the supervisor's layers for backward, or each layer's input alone, and compute it a second time (large language models, long answers)")
     replay_pairs: Count = Field(4, description="pairs replayed at the same time; bounds memory")
 
 

@@ -46,7 +46,10 @@ class Teacher:
 
     @torch.no_grad()
     def observe(self, query_BhAd: Tensor, key_BkSd: Tensor, scaling: float) -> None:
-        """Compute the attention of all answer tokens again: fused attention never shows it."""
+        """Compute the attention of all answer tokens again: fused attention never shows it. A layer that is
+        recomputed in backward has been seen already."""
+        if hasattr(self, "attention_PGN"):
+            return
         heads, answer = query_BhAd.shape[1:3]
         length = key_BkSd.shape[2] - answer
         heads_per_key = heads // key_BkSd.shape[1]

@@ -93,28 +93,37 @@ def replay_forward(
     language: LanguageSizes, projector: ProjectorSizes, images: int, row: Row, *, teacher: bool
 ) -> int:
     """A pair's answers again, with gradient: the layers at S positions, attention where the layout looks,
-    the head at G T tokens. `teacher`: one layer's scores once more, 2 A (L + A) w an answer, for
-    distillation."""
-    layers = language.layers * (
-        2 * row.positions * language.layer_weights + 4 * row.looks * language.query_width
-    )
-    head = 2 * row.group * row.answer * language.head_weights
+    the head at G T tokens there and back (`saga_ray.models.answer_probabilities`; the verdicts' logits once
+    more, a row an answer, are not counted). `teacher`: one layer's scores once more, 2 A (L + A) w an
+    answer, for distillation."""
+    head = 4 * row.group * row.answer * language.head_weights
     observed = 2 * row.group * row.read * (row.prompt + row.read) * language.query_width if teacher else 0
-    return _project(projector, images) + layers + head + observed
+    return _project(projector, images) + _layers(language, row) + head + observed
 
 
-def replay_backward(language: LanguageSizes, projector: ProjectorSizes, images: int, row: Row) -> int:
-    """Backward to the images' tokens through frozen weights: each product once, attention twice."""
-    layers = language.layers * (
-        2 * row.positions * language.layer_weights + 8 * row.looks * language.query_width
-    )
-    head = 2 * row.group * row.answer * language.head_weights
-    return _project(projector, images) + layers + head
+def replay_backward(
+    language: LanguageSizes, projector: ProjectorSizes, images: int, row: Row, *, recompute: bool = False
+) -> int:
+    """Backward to the images' tokens through frozen weights: each product once, attention twice.
+    `recompute`: behind each layer's forward pass, up to its last product, which nothing waits for."""
+    attention = 4 * language.layers * row.looks * language.query_width
+    again = 0
+    if recompute:
+        last = 2 * row.positions * language.width * language.hidden
+        again = _layers(language, row) - language.layers * last
+    return _project(projector, images) + _layers(language, row) + attention + again
 
 
 def optimizer(parameters: int) -> int:
     """AdamW: about 12 operations a parameter (two moments, their corrections, root, step, decay)."""
     return 12 * parameters
+
+
+def _layers(language: LanguageSizes, row: Row) -> int:
+    """The language model's layers, forward: 2 x weights a position, 4 w a look."""
+    return language.layers * (
+        2 * row.positions * language.layer_weights + 4 * row.looks * language.query_width
+    )
 
 
 def _products(tower: TowerSizes) -> int:

@@ -166,8 +166,12 @@ def step_parts(workload: Workload, speed: Speed, split: Split, at_a_time: int) -
     sequences = prompts * row.group
     replayed = -(-workload.informative // learners)
     forward = counts.replay_forward(language, projector, 2 * tower.tokens, row, teacher=workload.teacher)
-    backward = counts.replay_backward(language, projector, 2 * tower.tokens, row)
-    moved = traffic.replay(language, row, replayed, workload.replay_pairs, large)
+    backward = counts.replay_backward(
+        language, projector, 2 * tower.tokens, row, recompute=workload.recompute
+    )
+    moved = traffic.replay(
+        language, row, replayed, workload.replay_pairs, large, recompute=workload.recompute
+    )
     again = (0, 0) if workload.hold else encoded
     through = counts.tower_backward(tower, images), traffic.tower_backward(tower, images, small)
     return (
@@ -264,10 +268,11 @@ def training_memory(workload: Workload, speed: Speed, split: Split) -> TrainingM
         )
     if not fits(images, pairs):
         most = memory.largest(lambda count: fits(images, count), pairs)
+        lighter = "" if workload.recompute else "set train.replay_graph=recompute, "
         remedy = (
             f"set train.replay_pairs={most}"
             if most
-            else f"lower {'rollout.memory_share, ' * split.shared}rollout.max_new_tokens or "
+            else f"{lighter}lower {'rollout.memory_share, ' * split.shared}rollout.max_new_tokens or "
             f"rollout.group_size, or take {'one GPU more' if split.shared else 'a larger GPU'}"
         )
         raise UserError(

@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from saga_ray.models.answer_probabilities import LOGITS
 from saga_ray.plan.counts import Row
 from saga_ray.plan.sizes import (
     BFLOAT16,
@@ -88,8 +89,20 @@ def tower_kept(tower: TowerSizes, images: int, precision: int) -> int:
     return bytes_
 
 
-def replay_kept(language: LanguageSizes, row: Row, precision: int) -> int:
-    """What replay's graph keeps of a pair in the language model's layers. A layer keeps, for S positions:
+def replay_kept(language: LanguageSizes, row: Row, precision: int, *, recompute: bool = False) -> int:
+    """What replay's graph keeps of a pair in the language model's layers: what each of them keeps, or its
+    input alone, b S H, where it is computed again.
+
+    Once: the last norm's input in float32, and the rotary cosines and sines, 2 b d a position.
+    """
+    s, whole = row.positions, row.prompt + row.read
+    layer = precision * s * language.width if recompute else layer_kept(language, row, precision)
+    rotary = 2 * precision * (s if row.shared_prefix else whole) * language.head_width
+    return language.layers * layer + FLOAT32 * s * (language.width + 1) + rotary
+
+
+def layer_kept(language: LanguageSizes, row: Row, precision: int) -> int:
+    """What a layer keeps of a pair, for S positions:
 
     - its two norms' inputs in float32, 2 x 4 S H, and their roots; with norms a head also 4 S (h + k) d;
     - queries, once as the row and once more as answers: b (S + G A) h d; attention's result, b S h d;
@@ -97,9 +110,8 @@ def replay_kept(language: LanguageSizes, row: Row, precision: int) -> int:
     - scores' sums, 4 S h; the mask of the answers, b A (L + A);
     - gate, its activation, up: 3 b S F.
 
-    Once: the last norm's input in float32, and the rotary cosines and sines, 2 b d a position. Frozen maps
-    keep no input, but a value that is cut out of a joint projection keeps all of it.
-    Without a shared prefix a row is one answer with its prompt and is kept once.
+    Frozen maps keep no input, but a value that is cut out of a joint projection keeps all of it. Without a
+    shared prefix a row is one answer with its prompt and is kept once.
 
     Not counted are float32 words of Qwen3-VL, whose first norm keeps the features beside them (5 % in a small
     model).
@@ -118,20 +130,25 @@ def replay_kept(language: LanguageSizes, row: Row, precision: int) -> int:
     if language.joint_qkv:
         attention += precision * s * (language.query_width + language.key_width)
     sums = FLOAT32 * s * language.heads
-    layer = norms + attention + sums + 3 * precision * s * language.hidden
-    rotary = 2 * precision * (s if row.shared_prefix else whole) * language.head_width
-    return language.layers * layer + FLOAT32 * s * (language.width + 1) + rotary
+    return norms + attention + sums + 3 * precision * s * language.hidden
 
 
-def head_kept(language: LanguageSizes, row: Row) -> int:
-    """The head's part of a pair's graph: the log-probabilities of G T tokens in float32, 4 G T V."""
-    return FLOAT32 * row.group * row.answer * language.vocabulary
+def head_kept(language: LanguageSizes, row: Row, precision: int) -> int:
+    """The head's part of a pair's graph: the gradients of G T tokens' log-probabilities at the hidden
+    states, b G T H (`saga_ray.models.answer_probabilities`)."""
+    return precision * row.group * row.answer * language.width
 
 
-def replay_peak(language: LanguageSizes, row: Row, precision: int, pairs: int) -> int:
-    """The most that replaying so many pairs takes, when backward begins: the layers' graph, and of the head
-    three float32 tensors of logits' size: log-probabilities, their gradient, that of the logits."""
-    return pairs * (replay_kept(language, row, precision) + 3 * head_kept(language, row))
+def replay_peak(
+    language: LanguageSizes, row: Row, precision: int, pairs: int, *, recompute: bool = False
+) -> int:
+    """The most that replaying so many pairs takes, between forward and backward: the layers' graph and the
+    head's, and beside them the larger of what comes and goes: three float32 tensors of logits (they, their
+    log-probabilities, a gradient), or the layer that is computed again."""
+    kept = replay_kept(language, row, precision, recompute=recompute) + head_kept(language, row, precision)
+    logits = min(LOGITS, pairs * row.group * row.answer * language.vocabulary)
+    again = pairs * layer_kept(language, row, precision) if recompute else 0
+    return pairs * kept + max(3 * FLOAT32 * logits, again)
 
 
 def kv_bytes(language: LanguageSizes, precision: int) -> int:

@@ -42,11 +42,14 @@ def decode(language: LanguageSizes, row: Row, sequences: int, at_a_time: int, pr
     return steps * weights + sequences * (seen + row.read) * kv_bytes(language, precision)
 
 
-def replay(language: LanguageSizes, row: Row, pairs: int, at_a_time: int, precision: int) -> int:
-    """Weights once a batch of pairs, and the graph written; backward the same again."""
+def replay(
+    language: LanguageSizes, row: Row, pairs: int, at_a_time: int, precision: int, *, recompute: bool
+) -> int:
+    """Weights once a batch of pairs, and the graph written; backward the same again, and, where layers are
+    computed a second time, that too."""
     weights = precision * (language.layers * language.layer_weights + language.head_weights)
-    graph = pairs * (replay_kept(language, row, precision) + head_kept(language, row))
-    return -(-pairs // at_a_time) * weights + graph
+    graph = replay_kept(language, row, precision, recompute=recompute) + head_kept(language, row, precision)
+    return -(-pairs // at_a_time) * weights + pairs * graph
 
 
 def optimizer(parameters: int) -> int:

@@ -41,6 +41,8 @@ class Workload:
     language_precision: int
     hold: bool
     """Graphs of the tower are kept until the step's end."""
+    recompute: bool
+    """The language model's layers are computed a second time in backward."""
     teacher: bool
     """One layer's attention is recorded."""
     steps: int
@@ -99,6 +101,7 @@ class Workload:
             tower_precision=BYTES[settings.encoder.precision],
             language_precision=BYTES[settings.supervisor.precision],
             hold=settings.train.tower_graph == "hold",
+            recompute=settings.train.replay_graph == "recompute",
             teacher=settings.distillation.weight > 0,
             steps=settings.train.steps,
             answer_known=known is not None,
@@ -124,7 +127,13 @@ class Workload:
     def replay(self, images: int, pairs: int) -> int:
         """The most that replaying so many pairs takes beside the state: held graphs of the tower too."""
         held = self.tower_graph(images) if self.hold else 0
-        peak = memory.replay_peak(self.supervisor.language, self.longest, self.language_precision, pairs)
+        peak = memory.replay_peak(
+            self.supervisor.language,
+            self.longest,
+            self.language_precision,
+            pairs,
+            recompute=self.recompute,
+        )
         return held + peak
 
     def training_peak(self, images: int, pairs: int) -> int:

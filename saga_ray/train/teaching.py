@@ -99,6 +99,7 @@ class Teacher:
             if settings.grpo.policy_probability == "tempered"
             else None,
             shared_prefix=settings.grpo.replay == "shared-prefix",
+            recompute=settings.train.replay_graph == "recompute",
         )
         taught.pairs += len(pairs)
         self._compare_with_engine(pairs, replayed, mask_PGT, taught)

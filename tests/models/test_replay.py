@@ -154,6 +154,24 @@ def test_probabilities_and_gradients_equal_one_completion_at_a_time(
 
 
 @pytest.mark.parametrize("shared_prefix", [True, False])
+def test_recomputed_layers_change_nothing_but_what_is_kept(case: Case, shared_prefix: bool) -> None:
+    held, again = case.replay(shared_prefix), case.replay(shared_prefix, recompute=True)
+    for field, value in vars(held).items():
+        assert torch.equal(getattr(again, field), value), field
+    (loss, *gradients), calls = case.loss_and_gradients(shared_prefix), []
+    layer = case.supervisor.decoder.layers[0].mlp
+    hook = layer.register_forward_pre_hook(lambda *_: calls.append(1))
+    again_loss, *again_gradients = case.loss_and_gradients(shared_prefix, recompute=True)
+    hook.remove()
+    assert len(calls) == 2, "it was computed a second time, though the model is frozen and in evaluation mode"
+    assert torch.equal(again_loss, loss)
+    for again_gradient, gradient in zip(again_gradients, gradients, strict=True):
+        assert torch.equal(again_gradient, gradient)
+    assert not any("forward" in vars(layer) for layer in case.supervisor.decoder.layers)
+    assert case.supervisor.language_model.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize("shared_prefix", [True, False])
 def test_teacher_attention_equals_the_library_s_weights(case: Case, shared_prefix: bool) -> None:
     replayed = case.replay(shared_prefix)
     weights = reference(case).attention_PGhTS

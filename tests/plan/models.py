@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ class Small:
         shape = (pairs, self.tower.tokens_per_image, self.tower.token_width)
         return torch.randn(shape, generator=generator)
 
-    def replayed(self, row: Row, layer: int | None) -> Replay:
+    def replayed(self, row: Row, layer: int | None, *, recompute: bool = False) -> Replay:
         """`PAIRS` pairs' random answers again; every answer is whole."""
         x_a, x_b = (self.tokens(PAIRS).requires_grad_(True) for _ in range(2))
         shape = (PAIRS, row.group, row.answer)
@@ -71,6 +72,7 @@ class Small:
             layer=layer,
             temperature=None,
             shared_prefix=row.shared_prefix,
+            recompute=recompute,
         )
 
     def row(self, shared_prefix: bool = True) -> Row:
@@ -119,20 +121,21 @@ CONVOLUTION: Any = {torch.ops.aten.convolution_backward: convolution_backward}
 
 @contextmanager
 def kept_bytes(modules: list[nn.Module], counted: list[int]) -> Iterator[None]:
-    """Bytes that autograd keeps inside the block, each storage once; not parameters and buffers."""
+    """Bytes that autograd still keeps at the block's end, each storage once; not parameters and buffers. What
+    is computed inside must be held until then."""
     known = {
         tensor.untyped_storage().data_ptr()
         for module in modules
         for tensor in (*module.parameters(), *module.buffers())
     }
-    kept: dict[int, Any] = {}
+    packed: list[weakref.ref[Tensor]] = []
 
     def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in known:
-            kept[storage.data_ptr()] = storage
+        packed.append(weakref.ref(tensor))
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         yield
-    counted.append(sum(storage.nbytes() for storage in kept.values()))
+    storages = [tensor.untyped_storage() for kept in packed if (tensor := kept()) is not None]
+    kept = {storage.data_ptr(): storage.nbytes() for storage in storages if storage.data_ptr() not in known}
+    counted.append(sum(kept.values()))

@@ -63,6 +63,7 @@ def test_half_the_utilisation_takes_longer(capsys: pytest.CaptureFixture[str]) -
 def test_what_cannot_fit_is_one_sentence_and_exit_code_2(tmp_path: Path) -> None:
     code = "import sys; from saga_ray.cli import main; sys.exit(main())"
     command = [sys.executable, "-c", code, "plan", "cub-qwen3vl-8b", "--gpus", "2", "--gpu", "h100"]
+    command += ["--set", "train.replay_graph=hold"]
     ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == 2 and not ended.stdout
     sentence = ended.stderr.strip().splitlines()[-1]

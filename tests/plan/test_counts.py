@@ -79,11 +79,14 @@ def test_a_completion_is_its_tokens(model: Small) -> None:
 
 @pytest.mark.parametrize("shared_prefix", [True, False])
 @pytest.mark.parametrize("teacher", [True, False])
-def test_replay(model: Small, shared_prefix: bool, teacher: bool) -> None:
+@pytest.mark.parametrize("recompute", [True, False])
+def test_replay(model: Small, shared_prefix: bool, teacher: bool, recompute: bool) -> None:
     sizes, row = model.sizes, model.row(shared_prefix)
     made: list[Replay] = []
-    forward = operations(lambda: made.append(model.replayed(row, 1 if teacher else None)))
+    layer = 1 if teacher else None
+    forward = operations(lambda: made.append(model.replayed(row, layer, recompute=recompute)))
     backward = operations(lambda: made[0].logp_PGT.sum().backward())
     given: tuple[Any, ...] = (sizes.language, sizes.projector, 2 * sizes.tower.tokens, row)
-    assert forward == PAIRS * counts.replay_forward(*given, teacher=teacher)
-    assert backward == PAIRS * counts.replay_backward(*given)
+    verdicts = 2 * int(made[0].verdict_mask_PG.sum()) * sizes.language.head_weights
+    assert forward == PAIRS * counts.replay_forward(*given, teacher=teacher) + verdicts
+    assert backward == PAIRS * counts.replay_backward(*given, recompute=recompute)
