@@ -9,11 +9,16 @@ from collections.abc import Iterator
 # be it with Ray's workers or with other work on the machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import hypothesis
 import pytest
 import ray
 
 from saga_ray.config.names import SOURCE_TREE
 from saga_ray.train.cluster import ANY, LOCAL
+
+# An example's seconds say what else the machine does, not what is tested.
+hypothesis.settings.register_profile("saga", deadline=None)
+hypothesis.settings.load_profile("saga")
 
 CPUS = 8
 """Logical ones: more than the cores, since actors that wait take one each."""

@@ -67,6 +67,8 @@ class EncoderSettings(Section):
     pooling: Literal["attention", "mean"] = Field("attention", description="`attention`: one learned query over the tokens; `mean`: their mean (an ablation)")
     embedding_size: Count | None = Field(None, description="E: width of the embedding; none: the tokens' own width")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="arithmetic of the tower's forward pass; weights stay float32")
+    lora_rank: Count | None = Field(None, description="train low-rank adapters of this rank on the tower's linear maps in place of its weights (LoRA), which want a larger optimizer.tower_rate; none: the whole tower trains, as in the paper")
+    lora_alpha: Count = Field(16, description="their scale is alpha / rank")
 
 
 class RolloutSettings(Section):

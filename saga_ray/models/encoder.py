@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from saga_ray.config.settings import EncoderSettings
 from saga_ray.errors import UserError
-from saga_ray.models import towers
+from saga_ray.models import adapters, towers
 from saga_ray.models.pooler import Pooler
 from saga_ray.models.towers import Tower
 
@@ -59,9 +59,10 @@ class Encoder(nn.Module):
         return z_BE
 
     def save(self, folder: Path) -> None:
-        """Store the encoder; ``config.json`` is written last, so that a folder that has it is complete."""
+        """Store the encoder, its adapters, if any, added to its weights; ``config.json`` is written last, so
+        that a folder that has it is complete."""
         folder.mkdir(parents=True, exist_ok=True)
-        state = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
+        state = {name: value.detach().cpu().contiguous() for name, value in adapters.merged(self).items()}
         config = {
             "tower": {"name": self.tower.name, "config": dict(self.tower.config())},
             "pooler": {

@@ -67,6 +67,11 @@ class Workload:
             raise UserError(
                 "`saga plan` is for runs with rollouts, and grpo.weight and distillation.weight are 0"
             )
+        if settings.encoder.lora_rank is not None:
+            raise UserError(
+                "`saga plan` counts towers that train whole, and encoder.lora_rank is set: leave it out for "
+                "an upper bound, since adapters take less memory"
+            )
         tower = supervisor.tower
         if tower.image_size != settings.data.image_size:
             raise UserError(

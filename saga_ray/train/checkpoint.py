@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from saga_ray.models import adapters
 from saga_ray.models.encoder import Encoder
 from saga_ray.train.records import StepRecord
 
@@ -56,6 +57,7 @@ def checkpoint_folder(
         encoder.save(folder / ENCODER_FOLDER)
         torch.save(
             {
+                "adapters": adapters.adapters_of(encoder),
                 "metric_loss": metric_loss.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "position": vars(position),
@@ -72,8 +74,9 @@ def restore(
     folder: str | os.PathLike[str], encoder: Encoder, metric_loss: nn.Module, optimizer: torch.optim.Optimizer
 ) -> Position:
     """Put a checkpoint's state into the given parts; returns where to go on."""
-    encoder.load_state_dict(Encoder.load(Path(folder) / ENCODER_FOLDER).state_dict())
     state = torch.load(Path(folder) / TRAINING_FILE, map_location="cpu", weights_only=True)
+    stored = Encoder.load(Path(folder) / ENCODER_FOLDER)
+    adapters.restore(encoder, stored.state_dict(), state["adapters"])
     metric_loss.load_state_dict(state["metric_loss"])
     restore_optimizer(optimizer, state["optimizer"])
     return Position(**state["position"])

@@ -25,7 +25,7 @@ from saga_ray.data.plan import plan_for
 from saga_ray.data.stream import Images, stream
 from saga_ray.data.table import ImageTable
 from saga_ray.losses import metric as metric_losses
-from saga_ray.models import supervisors
+from saga_ray.models import adapters, supervisors
 from saga_ray.models.encoder import Encoder
 from saga_ray.retrieval.embed import embed
 from saga_ray.retrieval.evaluation import retrieval_measures
@@ -76,6 +76,9 @@ def train_arm(task: ArmTask) -> None:
     device = get_device() if settings.train.gpus_per_worker else torch.device("cpu")
     table = ray.get(task.train_table)
     encoder = ray.get(task.start_encoder).to(device)
+    if settings.encoder.lora_rank is not None:
+        rank, alpha = settings.encoder.lora_rank, settings.encoder.lora_alpha
+        adapters.adapt(encoder.tower, rank=rank, alpha=alpha, seed=settings.seed)
     metric_loss = metric_losses.build(
         settings.metric.loss,
         classes=len(table.classes),

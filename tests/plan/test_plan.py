@@ -173,6 +173,7 @@ def test_more_gpus_never_take_longer() -> None:
         (LARGE, 0, "h200", (), "--gpus 0"),
         (SMALL, 1, "h200", ("grpo.weight=0", "distillation.weight=0"), "for runs with rollouts"),
         (POCKET, 1, "h200", ("data.image_size=224",), "reads pictures of 112 pixels"),
+        (SMALL, 1, "h200", ("encoder.lora_rank=8",), "counts towers that train whole"),
         (SMALL, 1, "h200", ("data.image_size=225",), "set a multiple of it, for example 224"),
         (
             INTERN,

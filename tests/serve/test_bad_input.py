@@ -272,7 +272,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(value=JSON, field=st.sampled_from(["input", "model", "encoding_format", "dimensions", "user"]))
 def test_no_json_breaks_the_server(model: Path, value: Any, field: str) -> None:
     app = _app(model)

@@ -80,7 +80,6 @@ def ask_at_random(document: Any, endpoint: str, mode: GenerationMode) -> None:
 
     @settings(
         max_examples=40,
-        deadline=None,
         suppress_health_check=list(HealthCheck),
         derandomize=True,
         database=None,
