@@ -21,8 +21,7 @@ import sys
 from datetime import date
 from pathlib import Path
 
-MEASURES = ("recall@1", "recall@4", "map@r", "r_precision", "nmi")
-HEADINGS = ("R@1", "R@4", "MAP@R", "R-Prec", "NMI")
+from saga_ray.retrieval.measures import headings
 
 
 def main() -> None:
@@ -60,7 +59,7 @@ def measures_of(found: dict) -> dict[str, float]:
         for name in ("informative_share", "pairs_replayed", "seconds")
         if found.get(name) is not None
     }
-    return {name: found[name] for name in MEASURES} | extra
+    return {name: found[name] for name in headings(found)} | extra
 
 
 def page(name: str, train: list[str], results: dict[int, dict], numbers: dict[int, dict]) -> str:
@@ -68,6 +67,7 @@ def page(name: str, train: list[str], results: dict[int, dict], numbers: dict[in
     seeds = list(numbers)
     arms = list(numbers[seeds[0]])
     first = results[seeds[0]]
+    columns = headings(first["test"][arms[0]])
     versions = ", ".join(f"{key} {value}" for key, value in first["versions"].items())
     lines = [
         f"# {name}",
@@ -79,11 +79,11 @@ def page(name: str, train: list[str], results: dict[int, dict], numbers: dict[in
         "trained on, mean ± standard deviation over the seeds (n - 1).",
         f"{first['data']['note']}",
         "",
-        "| arm | " + " | ".join(HEADINGS) + " | MAP@R by seed | seconds of training |",
-        "|---|" + "---|" * (len(HEADINGS) + 2),
+        "| arm | " + " | ".join(columns.values()) + " | MAP@R by seed | seconds of training |",
+        "|---|" + "---|" * (len(columns) + 2),
     ]
     for arm in arms:
-        cells = [spread([100 * numbers[seed][arm][measure] for seed in seeds]) for measure in MEASURES]
+        cells = [spread([100 * numbers[seed][arm][measure] for seed in seeds]) for measure in columns]
         by_seed = " ".join(f"{100 * numbers[seed][arm]['map@r']:.2f}" for seed in seeds)
         seconds = spread([numbers[seed][arm].get("seconds", 0.0) for seed in seeds], digits=0)
         lines.append(f"| {arm} | " + " | ".join(cells) + f" | {by_seed} | {seconds} |")

@@ -21,6 +21,7 @@ def data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", required=True, metavar="SOURCE_OR_PATH", help="a data set's name, a folder or a table"
     )
+    parser.add_argument("--root", metavar="DIR", help="folder of a public data set's official release")
     parser.add_argument(
         "--part",
         choices=("train", "extra", "validation", "test"),
@@ -39,7 +40,7 @@ def pictures(args: argparse.Namespace) -> Iterator[tuple[ImageTable, How]]:
 
     check_workers(args.workers)
     settings = Settings()
-    settings.data.source = args.data
+    settings.data.source, settings.data.root = args.data, args.root
     with redirect_stdout(sys.stderr):
         table = sources.load(settings.data, settings.seed)
         if args.part:

@@ -168,7 +168,7 @@ class EmbeddingSettings(Section):
 
 
 class EvaluationSettings(EmbeddingSettings):
-    """Exact leave-one-out retrieval over the held-out classes."""
+    """Exact retrieval over the held-out classes: each picture queries all the others, or, where the data set has queries and a gallery (In-Shop), queries search the gallery. Scores of the validation classes during training are always the former."""
 
     part: Literal["test", "validation"] = Field("test", description="whose classes the arms are scored on: choose settings on `validation`, look at `test` last")
     verdict_pairs: Annotated[int, Field(ge=0)] = Field(64, description="fixed validation pairs on which the supervisor's verdict is scored during training; 0: none")

@@ -12,6 +12,9 @@ SPLITS = ("train", "extra", "validation", "test")
 """Parts of a data set. `extra` holds pictures for the supervisor's training alone, none of them for the
 encoder's."""
 
+QUERY, GALLERY = "query", "gallery"
+"""Roles of test pictures in a data set whose queries search a gallery of their own."""
+
 SPELLINGS = {name: name for name in SPLITS} | {"val": "validation"}
 
 
@@ -32,6 +35,9 @@ class Rows:
     cut off wherever a picture is decoded."""
     differs: tuple[str, ...] = ()
     """One sentence for each number that is not that of the official release, where there is one."""
+    role_column: str | None = None
+    """The attribute that says which pictures are queries and which the gallery that they search (`QUERY`,
+    `GALLERY`); none: every test picture queries all the others."""
 
     def __post_init__(self) -> None:
         columns: list[Sized] = [self.images, self.where, self.labels, *self.attributes.values()]

@@ -49,9 +49,16 @@ class ImageTable:
     """SHA-256 over the bytes of all pictures, labels and splits of the whole data set; a part keeps it."""
     differs: tuple[str, ...] = ()
     """How the data set differs from its official release, a sentence each; a part keeps them."""
+    role_column: str | None = None
+    """The attribute that tells queries from the gallery that they search; none: there is no such gallery."""
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def roles(self) -> list[str] | None:
+        """Of each picture `query`, `gallery` or nothing, where the data set has a gallery of its own."""
+        return None if self.role_column is None else self.attributes[self.role_column]
 
     def part(self, *splits: str) -> ImageTable:
         """The rows of these splits; classes are numbered anew from 0, in their old order."""
@@ -104,6 +111,7 @@ def build(rows: Rows, settings: DataSettings, seed: int) -> ImageTable:
         split_seed=seed if rows.splits is None else None,
         hash=_hash([examined[row] for row in whole], names, kept_splits),
         differs=rows.differs,
+        role_column=rows.role_column,
     )
 
 

@@ -10,8 +10,7 @@ from typing import Any
 from saga_ray.export.compare import Compared
 from saga_ray.models.encoder import Encoder
 from saga_ray.retrieval.index.identity import PREPROCESSING, encoder_hash
-
-MEASURES = {"recall@1": "R@1", "recall@4": "R@4", "map@r": "MAP@R", "nmi": "NMI"}
+from saga_ray.retrieval.measures import headings, searched
 
 
 def model_card(model: Path, encoder: Encoder, format: str, use: str, compared: Compared) -> str:
@@ -79,15 +78,18 @@ def _measured(model: Path) -> str:
         return "The run had no result of this arm when it was exported."
     data = result["data"]
     arms = [name for name in ("start", arm) if name in result["test"]]
+    columns = headings(result["test"][arm])
+    gallery = data.get("gallery_images")
     lines = [
-        f"Per cent, exact leave-one-out retrieval over {data['test_images']:,} pictures of "
+        f"Per cent, exact {'leave-one-out ' * (gallery is None)}retrieval over "
+        f"{searched(data['test_images'], gallery)} of "
         f"{data['test_classes']:,} classes of `{data['source']}` that were not trained on"
         f" (data set hash `{data['hash'][:12]}…`, seed {result['seed']}).",
         "",
-        "| arm | " + " | ".join(MEASURES.values()) + " |",
-        "|---" * (len(MEASURES) + 1) + "|",
+        "| arm | " + " | ".join(columns.values()) + " |",
+        "|---" * (len(columns) + 1) + "|",
         *(
-            f"| {name} | " + " | ".join(f"{100 * result['test'][name][key]:.1f}" for key in MEASURES) + " |"
+            f"| {name} | " + " | ".join(f"{100 * result['test'][name][key]:.1f}" for key in columns) + " |"
             for name in dict.fromkeys(arms)
         ),
     ]

@@ -16,17 +16,19 @@ from saga_ray.retrieval.evaluation import evaluate_embeddings
 from saga_ray.retrieval.record import data_record, installed_versions
 
 
-def evaluate_path(path: Path, data: str | None = None) -> dict[str, Any]:
+def evaluate_path(path: Path, data: str | None = None, root: str | None = None) -> dict[str, Any]:
     """Score every arm of a run's folder, or the one model of a model's folder; the keys are those of
     ``result.json``.
 
-    `data` replaces the pictures that the run was trained on; a model's folder alone is scored on the
-    furniture set by default.
+    `data` replaces the pictures that the run was trained on, `root` the folder of their release; a model's
+    folder alone is scored on the furniture set by default.
     """
     started = time.monotonic()
     settings, models = _models(path)
     if data is not None:
         settings.data.source = data
+    if root is not None:
+        settings.data.root = root
     table = sources.load(settings.data, settings.seed)
     test = table.part(settings.evaluation.part)
     if not len(test):
@@ -38,7 +40,7 @@ def evaluate_path(path: Path, data: str | None = None) -> dict[str, Any]:
     for name, folder in models.items():
         encoder = Encoder.load(folder)
         z_ME, _ = embed(test, encoder, settings.evaluation, encoder.tower.image_size, local=True)
-        scored[name] = evaluate_embeddings(z_ME, test.labels, seed=settings.seed)
+        scored[name] = evaluate_embeddings(z_ME, test.labels, seed=settings.seed, roles_M=test.roles)
     return {
         "name": settings.name,
         "seed": settings.seed,

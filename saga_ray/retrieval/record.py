@@ -10,6 +10,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from saga_ray.data.table import ImageTable
+from saga_ray.retrieval.measures import searched
+from saga_ray.retrieval.protocol import Protocol
 
 PACKAGES = (
     "saga-ray",
@@ -51,17 +53,29 @@ class DataRecord(Record):
     train_classes: Number
     test_images: Number
     test_classes: Number
+    gallery_images: Number | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="test pictures that the others query, where the data set has such a gallery; left out "
+        "where every picture queries all the others",
+    )
     skipped: Number = Field(description="unreadable pictures left out")
+
+    @property
+    def searched(self) -> str:
+        """What the queries are and what they search, in words."""
+        return searched(self.test_images, self.gallery_images)
 
     @property
     def tested_on(self) -> str:
         """What is scored, in words."""
-        return f"{self.test_images:,} pictures of {self.test_classes:,} test classes"
+        return f"{self.searched} of {self.test_classes:,} test classes"
 
 
 def data_record(source: str, table: ImageTable, part: str) -> DataRecord:
     """Which pictures of a table are for training, and which of a part are scored."""
     train, scored = table.part("train"), table.part(part)
+    protocol = Protocol.of(scored.roles, len(scored))
     return DataRecord(
         source=source,
         note=RENDERS if source == "furniture" else "",
@@ -70,6 +84,7 @@ def data_record(source: str, table: ImageTable, part: str) -> DataRecord:
         train_classes=len(np.unique(train.labels)),
         test_images=len(scored),
         test_classes=len(np.unique(scored.labels)),
+        gallery_images=None if protocol.leave_one_out else len(protocol.gallery_G),
         skipped=len(table.skipped),
     )
 

@@ -8,11 +8,12 @@ from saga_ray.config.settings import Settings
 from saga_ray.data.table import ImageTable
 from saga_ray.models.encoder import Encoder
 from saga_ray.retrieval.embed import attention
+from saga_ray.retrieval.evaluation import ranked
+from saga_ray.retrieval.protocol import Protocol
 from saga_ray.retrieval.report import build
 from saga_ray.retrieval.report.choose import spread
 from saga_ray.retrieval.report.data import Attended, Omitted, ReportData
 from saga_ray.retrieval.report.page import write_report
-from saga_ray.retrieval.search import nearest
 from saga_ray.tracking.parameters import parameters
 from saga_ray.train.folder import RunFolder
 from saga_ray.train.result import Result, facts, report_table, rollout_table
@@ -29,12 +30,12 @@ def write_run_report(
     test = table.part(settings.evaluation.part)
     history = {name: folder.steps(name) for name in result.test if folder.steps(name)}
     neighbours = {}
+    protocol = Protocol.of(test.roles, len(test))
     for name in result.test:
         z_ME = np.load(folder.embeddings(name)).astype(np.float32)
         z_ME /= np.linalg.norm(z_ME, axis=1, keepdims=True)
-        neighbours[name], _ = nearest(
-            z_ME, z_ME, settings.report.neighbours, exclude=np.arange(len(z_ME)), seed=settings.seed
-        )
+        places_QK = ranked(z_ME, protocol, settings.report.neighbours, seed=settings.seed)
+        neighbours[name] = protocol.gallery_G[places_QK]
     data = ReportData(
         title=settings.name,
         note=result.data.note,
@@ -43,7 +44,7 @@ def write_run_report(
         table=report_table(result),
         rollout_table=rollout_table(result),
         history=history or Omitted("no arm of this run was trained"),
-        comparison=build.compare(test, neighbours, settings.report),
+        comparison=build.compare(test, protocol, neighbours, settings.report),
         attention=_attended(folder, settings, test, result),
         rollouts=build.rollouts(table.part("train"), history, settings.report, settings.grpo, verdict_key),
         settings=parameters(settings),

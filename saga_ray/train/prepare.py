@@ -18,6 +18,7 @@ from saga_ray.losses import metric as metric_losses
 from saga_ray.models import supervisors
 from saga_ray.models.encoder import Encoder
 from saga_ray.models.supervisors.base import Supervisor
+from saga_ray.retrieval.protocol import Protocol
 from saga_ray.train.arms import ARMS, arm_settings, needs_rollouts
 
 
@@ -55,12 +56,20 @@ def prepare(settings: Settings) -> Ready:
 
 def require_classes(table: ImageTable, source: str, part: str) -> None:
     """There must be something to score in a part. Raises UserError."""
-    if not np.any(np.bincount(table.part(part).labels) > 1):
+    scored = table.part(part)
+    protocol = Protocol.of(scored.roles, len(scored))
+    if np.any(protocol.positives(scored.labels) > 0):
+        return
+    if not protocol.leave_one_out:
         raise UserError(
-            f"{source} has no {part} class with two pictures or more, "
-            f"so nothing can be scored; mark some classes as {part} in its column split, "
-            f"or raise data.{part}_share"
+            f"{source} has no {part} class with both a query and a picture in the gallery, so nothing can be "
+            "scored; complete the release"
         )
+    raise UserError(
+        f"{source} has no {part} class with two pictures or more, "
+        f"so nothing can be scored; mark some classes as {part} in its column split, "
+        f"or raise data.{part}_share"
+    )
 
 
 def _require_unseen_classes(table: ImageTable, settings: Settings) -> None:

@@ -16,20 +16,23 @@ The file's shape::
      "seconds": 702.4,
      "versions": {"python": "3.11.2", "torch": "2.13.0", ...}}
 
-Every measure and share is a fraction in [0, 1]; per cent is made where a table is drawn, nowhere else.
+Every measure and share is a fraction in [0, 1]; per cent is made where a table is drawn, nowhere else. Where
+queries search a gallery of their own (In-Shop) recall is @1, @10, @20, @30, @40, @50, and `data` has
+`gallery_images`.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from rich import box
 from rich.table import Table
 
 from saga_ray.errors import UserError
 from saga_ray.files import write_text
+from saga_ray.retrieval.measures import LEAVE_ONE_OUT_RECALL, QUERY_GALLERY_RECALL, headings
 from saga_ray.retrieval.record import DataRecord, Number, Record
 from saga_ray.retrieval.report.data import Omitted, ResultTable
 
@@ -45,21 +48,40 @@ class EngineRecord(Record):
     version: str
 
 
+def _recall(k: int) -> Any:
+    """A recall that one of the two protocols alone has; left out by the other."""
+    return Field(None, alias=f"recall@{k}", exclude_if=lambda value: value is None)
+
+
 class ArmResult(Record):
-    """Retrieval of one arm's encoder over the test classes: each picture queries all the others."""
+    """Retrieval of one arm's encoder over the test classes: each picture queries all the others, or queries
+    search a gallery (`saga_ray.retrieval.protocol`)."""
 
     recall_at_1: Fraction = Field(alias="recall@1")
-    recall_at_2: Fraction = Field(alias="recall@2")
-    recall_at_4: Fraction = Field(alias="recall@4")
-    recall_at_8: Fraction = Field(alias="recall@8")
+    recall_at_2: Fraction | None = _recall(2)
+    recall_at_4: Fraction | None = _recall(4)
+    recall_at_8: Fraction | None = _recall(8)
+    recall_at_10: Fraction | None = _recall(10)
+    recall_at_20: Fraction | None = _recall(20)
+    recall_at_30: Fraction | None = _recall(30)
+    recall_at_40: Fraction | None = _recall(40)
+    recall_at_50: Fraction | None = _recall(50)
     map_at_r: Fraction = Field(alias="map@r")
     r_precision: Fraction
     nmi: Fraction
     queries: Number
     queries_left_out: Number = Field(
-        description="pictures whose class has no other picture: nothing could be found"
+        description="queries whose class has no other picture to search: nothing could be found"
     )
     seconds: Seconds = Field(0.0, description="wall-clock seconds of training this arm")
+
+    @model_validator(mode="after")
+    def _of_one_protocol(self) -> Self:
+        given = {name for name in self.model_dump(by_alias=True) if name.startswith("recall@")}
+        protocols = [{f"recall@{k}" for k in ks} for ks in (LEAVE_ONE_OUT_RECALL, QUERY_GALLERY_RECALL)]
+        if given not in protocols:
+            raise ValueError(f"{', '.join(sorted(given))} are the recalls of no protocol")
+        return self
 
 
 class RolloutArmResult(ArmResult):
@@ -116,33 +138,32 @@ def read(path: Path) -> Result:
 
 # The table: drawn by the console and by the report from the numbers above, and from nothing else.
 
-MEASURES = (
-    ("recall_at_1", "R@1"),
-    ("recall_at_4", "R@4"),
-    ("map_at_r", "MAP@R"),
-    ("r_precision", "R-Prec"),
-    ("nmi", "NMI"),
-)
 REFERENCES = ("start", "metric")  # the arms that gains are counted from
 
 
 def table_columns(result: Result) -> list[str]:
     """Headings of the table's number columns: the measures, then the gains over each reference arm."""
     gains = [f"MAP@R - {reference}" for reference in REFERENCES if reference in result.test]
-    return [heading for _, heading in MEASURES] + gains
+    return [*_measures(result).values(), *gains]
 
 
 def table_rows(result: Result) -> list[tuple[str, list[str]]]:
     """(arm, cells) in the run's order: measures in per cent, gains in points of MAP@R."""
     rows = []
     for arm, measured in result.test.items():
-        cells = [percent(getattr(measured, field)) for field, _ in MEASURES]
+        values = measured.model_dump(by_alias=True)
+        cells = [percent(values[name]) for name in _measures(result)]
         for reference in REFERENCES:
             if reference in result.test:
                 gain = measured.map_at_r - result.test[reference].map_at_r
                 cells.append("" if arm in ("start", reference) else points(gain))
         rows.append((arm, cells))
     return rows
+
+
+def _measures(result: Result) -> dict[str, str]:
+    """Name and heading of the columns; all arms have the same."""
+    return headings(next(iter(result.test.values())).model_dump(by_alias=True))
 
 
 def percent(fraction: float) -> str:
@@ -159,9 +180,15 @@ def points(difference: float) -> str:
 def reading(result: Result) -> list[str]:
     """The sentences that say how to read the table, made from the run's own numbers; then the data's note."""
     first = next(iter(result.test.values()))
+    gallery = result.data.gallery_images
+    candidates = (
+        "the query itself is not among its candidates"
+        if gallery is None
+        else f"candidates are the gallery's {gallery:,} pictures alone"
+    )
     sentences = [
         f"Per cent over {first.queries:,} queries of {result.data.test_classes:,} classes that no arm was "
-        "trained on; the query itself is not among its candidates."
+        f"trained on; {candidates}."
     ]
     saga, metric = result.test.get("saga"), result.test.get("metric")
     if saga is not None and metric is not None:
@@ -235,7 +262,7 @@ def facts(result: Result) -> list[tuple[str, str]]:
     return [
         ("Data", data.source),
         ("Trained on", f"{data.train_images:,} pictures of {data.train_classes:,} classes"),
-        ("Tested on", f"{data.test_images:,} pictures of {data.test_classes:,} other classes"),
+        ("Tested on", f"{data.searched} of {data.test_classes:,} other classes"),
         ("Unreadable pictures left out", f"{data.skipped:,}"),
         ("Data set hash", data.hash[:16]),
         ("Seed", str(result.seed)),

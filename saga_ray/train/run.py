@@ -173,7 +173,9 @@ class ArmTrainer:
                 settings.data.image_size,
                 gpus=settings.train.gpus_per_worker,
             )
-            outcome: dict[str, Any] = evaluate_embeddings(z_ME, test.labels, seed=settings.seed)
+            outcome: dict[str, Any] = evaluate_embeddings(
+                z_ME, test.labels, seed=settings.seed, roles_M=test.roles
+            )
             outcome |= training_outcome(
                 self.folder.steps(arm.name), self.pool if needs_rollouts(settings) and arm.trains else None
             )

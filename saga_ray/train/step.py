@@ -7,9 +7,7 @@ micro-batch, N patch tokens, D width, E embedding.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,6 +22,7 @@ from saga_ray.rollout.engine import PairRequest, Sampling, completion_seed
 from saga_ray.rollout.groups import Group
 from saga_ray.train.gradients import ParameterBuffer, TokenBuffer, attention_parameters, square
 from saga_ray.train.readings import gradient_readings, rollout_readings
+from saga_ray.train.stopwatch import Stopwatch
 from saga_ray.train.teaching import AcceptedPair, Taught, Teacher
 from saga_ray.train.world import World
 
@@ -44,21 +43,6 @@ class StepResult:
     rollouts: dict[str, float]
     seconds: dict[str, float]
     sample: tuple[StreamedBatch, Group, AcceptedPair] | None
-
-
-class Stopwatch:
-    """Seconds by part of a step."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
 
 
 @dataclass
@@ -92,12 +76,16 @@ class Step:
         self.settings, self.world, self.device = settings, world, device
 
     def run(
-        self, step: int, next_batch: Callable[[], StreamedBatch], rounds: int | None = None
+        self,
+        step: int,
+        next_batch: Callable[[], StreamedBatch],
+        rounds: int | None = None,
+        clock: Stopwatch | None = None,
     ) -> StepResult:
         """Gather the step's gradients. ``rounds`` fixes the number of micro-batches (arms that repeat another
-        arm's batches).
+        arm's batches); ``clock`` takes the times instead of one of the step's own.
         """
-        clock = Stopwatch()
+        clock = clock or Stopwatch(self.device)
         gathered = _Gathered()
         pooler_metric, pooler_distilled = (
             ParameterBuffer(self.encoder.pooler),
@@ -226,10 +214,15 @@ class Step:
                 if gathered.sample is None:
                     gathered.sample = (batch, group, waiting[-1])
             if waiting and (ended or len(waiting) == self.settings.train.replay_pairs):
-                with clock.part("replay"):
-                    self.teacher.teach(
-                        waiting, buffer, self.encoder.pooler, pooler_distilled, gathered.taught, step=step
-                    )
+                self.teacher.teach(
+                    waiting,
+                    buffer,
+                    self.encoder.pooler,
+                    pooler_distilled,
+                    gathered.taught,
+                    step=step,
+                    clock=clock,
+                )
                 waiting = []
         with clock.part("rollout"):
             gathered.outcomes.append(self.client.outcome(step, round_number))

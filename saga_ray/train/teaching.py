@@ -23,6 +23,7 @@ from saga_ray.models.replay import Replay, replay
 from saga_ray.models.supervisors.base import Supervisor
 from saga_ray.rollout.groups import Group
 from saga_ray.train.gradients import ParameterBuffer, TokenBuffer
+from saga_ray.train.stopwatch import Stopwatch
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class Teacher:
         taught: Taught,
         *,
         step: int,
+        clock: Stopwatch,
     ) -> None:
         """Replay ``pairs`` and add what they teach to ``buffer.supervisor_BND``, ``distilled`` and
         ``taught``.
@@ -87,33 +89,38 @@ class Teacher:
         reward_PG = torch.tensor(
             [pair.group.rewards for pair in pairs], dtype=torch.float32, device=x_a_PND.device
         )
-        replayed = replay(
-            self.supervisor,
-            x_a_PND,
-            x_b_PND,
-            tokens_PGT,
-            mask_PGT,
-            style=settings.supervisor.prompt,
-            layer=settings.distillation.layer if settings.distillation.weight > 0 else None,
-            temperature=settings.rollout.temperature
-            if settings.grpo.policy_probability == "tempered"
-            else None,
-            shared_prefix=settings.grpo.replay == "shared-prefix",
-            recompute=settings.train.replay_graph == "recompute",
-        )
+        with clock.part("replay_forward"):
+            replayed = replay(
+                self.supervisor,
+                x_a_PND,
+                x_b_PND,
+                tokens_PGT,
+                mask_PGT,
+                style=settings.supervisor.prompt,
+                layer=settings.distillation.layer if settings.distillation.weight > 0 else None,
+                temperature=settings.rollout.temperature
+                if settings.grpo.policy_probability == "tempered"
+                else None,
+                shared_prefix=settings.grpo.replay == "shared-prefix",
+                recompute=settings.train.replay_graph == "recompute",
+            )
         taught.pairs += len(pairs)
         self._compare_with_engine(pairs, replayed, mask_PGT, taught)
         if settings.grpo.weight > 0:
-            loss, count = self._objective(pairs, replayed, mask_PGT, reward_PG)
-            taught.objective_sum += float(loss.detach())
-            taught.objective_count += count
-            gradient_a, gradient_b = torch.autograd.grad(loss, [x_a_PND, x_b_PND])
-            if settings.grpo.objective == "random":
-                gradient_a, gradient_b = self._noise_as_large(pairs, gradient_a, gradient_b, step)
-            buffer.supervisor_BND.index_add_(0, a, gradient_a)
-            buffer.supervisor_BND.index_add_(0, b, gradient_b)
+            with clock.part("replay_backward"):
+                loss, count = self._objective(pairs, replayed, mask_PGT, reward_PG)
+                taught.objective_sum += float(loss.detach())
+                taught.objective_count += count
+                gradient_a, gradient_b = torch.autograd.grad(loss, [x_a_PND, x_b_PND])
+                if settings.grpo.objective == "random":
+                    gradient_a, gradient_b = self._noise_as_large(pairs, gradient_a, gradient_b, step)
+                buffer.supervisor_BND.index_add_(0, a, gradient_a)
+                buffer.supervisor_BND.index_add_(0, b, gradient_b)
         if settings.distillation.weight > 0:
-            self._distil(x_a_PND.detach(), x_b_PND.detach(), replayed, reward_PG, pooler, distilled, taught)
+            with clock.part("distillation"):
+                self._distil(
+                    x_a_PND.detach(), x_b_PND.detach(), replayed, reward_PG, pooler, distilled, taught
+                )
 
     def _objective(
         self, pairs: Sequence[AcceptedPair], replayed: Replay, mask_PGT: Tensor, reward_PG: Tensor

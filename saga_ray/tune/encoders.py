@@ -63,7 +63,7 @@ class SweptEncoders:
             base.data.image_size,
             gpus=base.train.gpus_per_worker,
         )
-        return evaluate_embeddings(z_ME, test.labels, seed=base.seed)
+        return evaluate_embeddings(z_ME, test.labels, seed=base.seed, roles_M=test.roles)
 
     def data(self) -> DataRecord:
         """See `Swept`."""

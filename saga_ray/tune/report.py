@@ -29,7 +29,7 @@ def write_sweep_report(folder: Path, sweep: SweepSettings, result: SweepResult) 
         scored=scored,
         applied=[name for name in sweep.parameters if any(name in trial.values for trial in scored)],
         numbers={trial.id: number for number, trial in enumerate(result.trials, 1)},
-        measures=known.tested,
+        measures=[name for name in known.tested if all(name in each for each in result.test.values())],
         held_out=known.held_out,
         typed=known.typed,
         what=known.what.format(arm=sweep.arm),

@@ -226,21 +226,29 @@ def test_evaluate_prints_the_table_or_json_alone(
         "data": {"source": "mine", "test_images": 1200, "test_classes": 3},
     }
 
-    def evaluate_path(path: Path, data: str | None) -> dict[str, object]:
-        print(f"a line of a log about {path.name} and {data}")
+    def evaluate_path(path: Path, data: str | None, root: str | None) -> dict[str, object]:
+        print(f"a line of a log about {path.name} and {data} in {root}")
         return result
 
     monkeypatch.setitem(
         sys.modules, "saga_ray.retrieval.evaluate", SimpleNamespace(evaluate_path=evaluate_path)
     )
-    assert main(["evaluate", str(tmp_path), "--data", "pictures", "--json"]) == 0
+    assert main(["evaluate", str(tmp_path), "--data", "pictures", "--root", "here", "--json"]) == 0
     captured = capsys.readouterr()
     assert json.loads(captured.out) == result
-    assert f"a log about {tmp_path.name} and pictures" in captured.err
+    assert f"a log about {tmp_path.name} and pictures in here" in captured.err
     assert main(["evaluate", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "1,200 pictures of 3 unseen classes" in lines[0]
     assert lines[3].split() == ["saga", "50.0", "75.0", "25.0", "30.0", "100.0"]
+    recalls = {f"recall@{k}": k / 100 for k in (1, 10, 20, 30, 40, 50)}
+    result["test"] = {"start": {**recalls, "map@r": 0.25, "r_precision": 0.3, "nmi": 1.0}}
+    result["data"] = {"source": "inshop", "test_images": 1200, "gallery_images": 200, "test_classes": 3}
+    assert main(["evaluate", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "1,000 queries in a gallery of 200 pictures of 3 unseen classes" in lines[0]
+    assert lines[1].split() == ["R@1", "R@10", "R@20", "R@30", "R@40", "R@50", "MAP@R"]
+    assert lines[2].split() == ["start", "1.0", "10.0", "20.0", "30.0", "40.0", "50.0", "25.0"]
 
 
 def test_data_check_says_by_its_exit_code_whether_data_is_clean(

@@ -264,11 +264,11 @@ def test_in_shop_keeps_queries_and_gallery_apart(tmp_path: Path) -> None:
     told = inshop(tmp_path)
     rows = read("inshop", tmp_path)
     roles = ["", "", "query", "gallery", "query", "gallery", "", "", "gallery", "gallery", "query", "query"]
-    assert rows.attributes == {"role": roles}
+    assert rows.attributes == {"role": roles} and rows.role_column == "role"
     (tmp_path / "Img").mkdir()
     (tmp_path / "img").rename(tmp_path / "Img/img")
     assert read("inshop", tmp_path).where == [f"Img/{path}" for path, _, _ in told]
-    assert load("inshop", tmp_path).part("test").attributes["role"] == [role for role in roles if role]
+    assert load("inshop", tmp_path).part("test").roles == [role for role in roles if role]
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from saga_ray.errors import UserError
-from saga_ray.retrieval.evaluation import evaluate_embeddings
+from saga_ray.retrieval.evaluation import evaluate_embeddings, retrieval_measures
 
 KEYS = {
     "recall@1",
@@ -69,3 +71,76 @@ def test_classes_of_one_item_are_left_out_and_counted_but_stay_in_the_gallery():
 def test_a_set_without_any_answer_is_refused():
     with pytest.raises(UserError, match="no class has two images"):
         evaluate_embeddings(normalised(np.random.default_rng(0).normal(size=(3, 4))), [0, 1, 2], seed=0)
+
+
+# Queries that search a gallery of their own ---------------------------------------------------------------
+
+RECALL_AT = (1, 10, 20, 30, 40, 50)
+
+
+def naive(z: np.ndarray, label: np.ndarray, roles: list[str]) -> dict[str, float]:
+    """One query after the other, over its whole sorted gallery."""
+    gallery = [row for row, role in enumerate(roles) if role == "gallery"]
+    each: list[dict[str, float]] = []
+    left_out = 0
+    for query in (row for row, role in enumerate(roles) if role == "query"):
+        hits = [
+            label[row] == label[query] for row in sorted(gallery, key=lambda row: -float(z[query] @ z[row]))
+        ]
+        r = sum(hits)
+        if r == 0:
+            left_out += 1
+            continue
+        precision = [sum(hits[: place + 1]) / (place + 1) for place in range(r)]
+        each.append({f"recall@{k}": float(any(hits[:k])) for k in RECALL_AT})
+        each[-1]["r_precision"] = sum(hits[:r]) / r
+        each[-1]["map@r"] = sum(p for p, hit in zip(precision, hits, strict=False) if hit) / r
+    means = {name: float(np.mean([one[name] for one in each])) for name in each[0]}
+    return means | {"queries": len(each), "queries_left_out": left_out}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    roles=st.lists(st.sampled_from(["query", "gallery", ""]), min_size=4, max_size=90),
+    classes=st.integers(1, 9),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_queries_search_the_gallery_alone(roles: list[str], classes: int, seed: int) -> None:
+    roles = ["query", "gallery", *roles]
+    rng = np.random.default_rng(seed)
+    label = rng.integers(0, classes, len(roles))
+    label[1] = label[0]  # one query has an answer
+    z = normalised(rng.normal(size=(len(roles), 6)) + np.eye(classes, 6)[label])
+    scores = retrieval_measures(z, label, seed=seed, roles_M=roles)
+    assert scores == pytest.approx(naive(z, label, roles))
+
+
+def test_no_query_is_a_candidate() -> None:
+    z = normalised(np.array([[1, 0], [1, 0.01], [0, 1], [0.02, 1]]))
+    label = ["shirt", "shirt", "shirt", "coat"]
+    roles = ["query", "query", "gallery", "gallery"]  # the queries are nearest to each other
+    scores = evaluate_embeddings(z, label, seed=0, roles_M=roles)
+    assert set(scores) == KEYS - {"recall@2", "recall@4", "recall@8"} | {f"recall@{k}" for k in RECALL_AT}
+    assert scores["queries"] == 2 and scores["recall@1"] == 0 and scores["recall@10"] == 1
+
+
+def test_roles_without_a_query_leave_one_out() -> None:
+    rng = np.random.default_rng(2)
+    z, label = normalised(rng.normal(size=(12, 4))), np.repeat([0, 1, 2], 4)
+    plain = retrieval_measures(z, label, seed=0)
+    assert retrieval_measures(z, label, seed=0, roles_M=[""] * 12) == plain
+    assert set(plain) == KEYS - {"nmi"}
+
+
+def test_a_collapsed_encoder_gains_nothing_from_the_order_of_the_gallery() -> None:
+    label = np.concatenate([np.arange(50), np.repeat(np.arange(50), 4)])
+    roles = ["query"] * 50 + ["gallery"] * 200
+    z = np.repeat(normalised(np.ones((1, 8))), 250, axis=0)
+    found = [retrieval_measures(z, label, seed=seed, roles_M=roles)["recall@1"] for seed in range(10)]
+    assert np.mean(found) < 0.05  # 0.02 by chance
+
+
+def test_a_gallery_without_any_answer_is_refused() -> None:
+    z = normalised(np.random.default_rng(0).normal(size=(3, 4)))
+    with pytest.raises(UserError, match="no query has an image of its class in the gallery"):
+        evaluate_embeddings(z, [0, 0, 1], seed=0, roles_M=["query", "query", "gallery"])

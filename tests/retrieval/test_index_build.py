@@ -27,6 +27,7 @@ from saga_ray.retrieval.index.build import build
 from saga_ray.retrieval.index.identity import PREPROCESSING
 from saga_ray.retrieval.model import find_model
 from saga_ray.serve import models
+from tests.data.public_releases import inshop
 from tests.tiny import PIXELS, TOKEN_WIDTH, TinyTower
 
 WIDTH = 5
@@ -175,6 +176,16 @@ def test_a_run_stands_for_its_saga_arm_or_its_only_one(tmp_path: Path) -> None:
     assert find_model(str(run)) == run / "arms/saga/model"
     with pytest.raises(UserError, match="holds no encoder"):
         find_model(str(tmp_path))
+
+
+def test_pictures_of_a_public_release_are_found_by_its_root(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inshop(tmp_path / "release")
+    words = ["--data", "inshop", "--root", tmp_path / "release"]
+    folder = tmp_path / "index"
+    assert saga(capsys, "index", "build", model, *words, "--part", "train", "--output", folder)["size"] == 4
+    assert saga(capsys, "index", "add", folder, *words, "--part", "test")["added"] == 8
 
 
 def test_what_cannot_be_built_is_said_in_a_sentence(

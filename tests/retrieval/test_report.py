@@ -22,10 +22,11 @@ from PIL import Image
 from saga_ray.config.settings import GrpoSettings, ReportSettings
 from saga_ray.data.picture_column import PictureColumn
 from saga_ray.data.table import ImageTable
+from saga_ray.retrieval.protocol import Protocol
 from saga_ray.retrieval.report import Omitted, ReportData, ResultTable, build, write_report
 from saga_ray.retrieval.report.answers import readable
 from saga_ray.retrieval.report.chart import Curve, draw, nice_ticks
-from saga_ray.retrieval.report.choose import spread, won_and_lost
+from saga_ray.retrieval.report.choose import spread
 from saga_ray.retrieval.report.curves import panels, seconds_by_part
 from saga_ray.retrieval.report.data import Comparison
 from saga_ray.retrieval.report.pictures import colour_of, data_uri, overlay
@@ -108,7 +109,9 @@ def a_report(**changes: Any) -> ReportData:
         ),
         rollout_table=ResultTable(["steps"], [("saga", ["1,234"])], ["Engine: vllm 0.32.0."]),
         history=records,
-        comparison=build.compare(table, {"metric": baseline, "saga": challenger}, ReportSettings()),
+        comparison=build.compare(
+            table, Protocol.of(None, 9), {"metric": baseline, "saga": challenger}, ReportSettings()
+        ),
         attention=build.attended(table, [0, 5], {"saga": np.full((2, 4), 0.25, dtype=np.float32)}),
         rollouts=build.rollouts(table, records, ReportSettings(rollouts=2), GrpoSettings(), "same_model"),
         settings={"train.steps": "40", "seed": "1"},
@@ -228,28 +231,23 @@ def test_won_and_lost_queries_are_those_right_under_one_arm_alone() -> None:
         assert query.baseline[0].right and not query.challenger[0].right
 
 
-@given(st.integers(2, 40), st.integers(1, 8), st.integers(0, 2**32 - 1), st.integers(1, 6))
-def test_won_and_lost_against_a_naive_count(pictures: int, classes: int, seed: int, count: int) -> None:
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(0, classes, pictures)
-    baseline, challenger = rng.integers(0, pictures, (2, pictures, 3))
-    found = won_and_lost(labels, baseline, challenger, count)
-    won, lost = [], []
-    for query in range(pictures):
-        before = labels[baseline[query, 0]] == labels[query]
-        after = labels[challenger[query, 0]] == labels[query]
-        won += [query] if after and not before else []
-        lost += [query] if before and not after else []
-    assert (found.won_of_all, found.lost_of_all) == (len(won), len(lost))
-    assert set(found.won) <= set(won) and set(found.lost) <= set(lost)
-    for shown, everything in ((found.won, won), (found.lost, lost)):
-        assert len(shown) == min(count, len({labels[query] for query in everything}))
-        assert len({labels[query] for query in shown}) == len(shown), "one query a class"
-    assert found.queries == sum(list(labels).count(label) > 1 for label in labels)
+def test_queries_of_a_gallery_are_shown_with_its_pictures() -> None:
+    roles = ["query", "gallery", "gallery"] * 3
+    wrong, right = np.array([[4, 1], [7, 4], [8, 1]]), np.array([[2, 4], [1, 4], [8, 1]])
+    comparison = build.compare(
+        a_table(), Protocol.of(roles, 9), {"metric": wrong, "saga": right}, ReportSettings()
+    )
+    assert isinstance(comparison, Comparison)
+    assert (comparison.won_of_all, comparison.lost_of_all, comparison.queries) == (1, 0, 3)
+    won = comparison.won[0]
+    assert won.label == "class-0"
+    assert [(each.label, each.right) for each in won.challenger] == [("class-0", True), ("class-1", False)]
+    assert [each.label for each in won.baseline] == ["class-1", "class-0"]
 
 
 def test_a_run_without_the_baseline_says_so() -> None:
-    comparison = build.compare(a_table(), {"saga": np.zeros((9, 2), dtype=np.int64)}, ReportSettings())
+    nearest = {"saga": np.zeros((9, 2), dtype=np.int64)}
+    comparison = build.compare(a_table(), Protocol.of(None, 9), nearest, ReportSettings())
     assert comparison == Omitted("it compares the arms metric and saga; this run had no arm metric")
 
 

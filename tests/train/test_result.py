@@ -182,6 +182,32 @@ def test_a_run_without_rollouts_has_no_table_of_them() -> None:
     assert isinstance(results.rollout_table(a_result(test={"metric": measured(0.6)})), Omitted)
 
 
+def test_queries_in_a_gallery_have_recalls_of_their_own(tmp_path: Path) -> None:
+    recalls = {f"recall@{k}": 0.5 + k / 1000 for k in (1, 10, 20, 30, 40, 50)}
+    arm = {name: value for name, value in measured(0.41).items() if not name.startswith("recall@")} | recalls
+    data = a_result().data.model_dump() | {"test_images": 26830, "gallery_images": 12612}
+    result = a_result(test={"start": arm, "metric": arm | {"map@r": 0.5}}, data=data)
+    written = json.loads(result.write(tmp_path).read_text())
+    assert set(written["test"]["start"]) == set(arm) and written["data"]["gallery_images"] == 12612
+    assert results.read(tmp_path) == result
+    columns = ["R@1", "R@10", "R@20", "R@30", "R@40", "R@50", "MAP@R", "MAP@R - start", "MAP@R - metric"]
+    assert results.table_columns(result) == columns
+    assert dict(results.table_rows(result))["metric"] == [
+        *("50.1", "51.0", "52.0", "53.0", "54.0", "55.0", "50.0"),
+        *("+9.0", ""),
+    ]
+    assert "candidates are the gallery's 12,612 pictures alone" in results.reading(result)[0]
+    tested = dict(results.facts(result))["Tested on"]
+    assert tested == "14,218 queries in a gallery of 12,612 pictures of 396 other classes"
+
+
+def test_recalls_are_those_of_one_protocol() -> None:
+    whole = measured(0.4)
+    for wrong in ({"recall@10": 0.5}, {"recall@2": None}):
+        with pytest.raises(ValidationError, match="recalls of no protocol"):
+            a_result(test={"start": whole | wrong})
+
+
 def test_facts_name_the_pictures_and_the_time() -> None:
     facts = dict(results.facts(a_result()))
     assert facts["Tested on"] == "3,960 pictures of 396 other classes"

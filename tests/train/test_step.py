@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from saga_ray.losses.grpo import group_advantages
 from saga_ray.models.encoder import Encoder
 from saga_ray.models.replay import replay
 from saga_ray.train.step import NonFiniteLoss, Step, StepResult
+from saga_ray.train.stopwatch import Stopwatch
 from saga_ray.train.teaching import Teacher, completion_tensors
 from saga_ray.train.world import World
 from tests.tiny import EOS, PIXELS, tiny_supervisor
@@ -210,6 +212,32 @@ def test_how_many_pairs_are_replayed_at_a_time_does_not_matter() -> None:
     _, two = take_step(settings_for(train={"replay_pairs": 2}))
     _, five = take_step(settings_for(train={"replay_pairs": 5}))
     assert_same(five, two)
+
+
+def test_a_step_s_parts_follow_one_another_and_a_clock_can_be_given() -> None:
+    class Ordered(Stopwatch):
+        """Refuses a part inside another."""
+
+        inside = False
+
+        @contextmanager
+        def part(self, name: str) -> Iterator[None]:
+            assert not self.inside, name
+            self.inside = True
+            with super().part(name):
+                yield
+            self.inside = False
+
+    settings = settings_for()
+    encoder, loss, teacher = build(settings)
+    client = ScriptedClient(settings.grpo.informative_pairs, settings.rollout.group_size)
+    device = torch.device("cpu")
+    runner, clock = Step(encoder, loss, teacher, client, settings, World(), device), Ordered(device)
+    batches = micro_batches(settings)
+    result = runner.run(0, lambda: next(batches), clock=clock)
+    assert result.seconds is clock.seconds
+    parts = {"data", "encode", "submit", "metric", "rollout", "tower", "reduce"}
+    assert set(result.seconds) == parts | {"replay_forward", "replay_backward", "distillation"}
 
 
 def test_a_step_that_finds_too_few_informative_pairs_goes_on_with_those_it_has() -> None:

@@ -1,9 +1,12 @@
 """Score an encoder by exact retrieval on unseen classes: each picture queries all the others.
 
+In-Shop's queries search its gallery alone, as its protocol says.
+
 examples:
   saga evaluate runs/demo                       every arm of a run
   saga evaluate runs/demo/arms/saga/model       one model
   saga evaluate runs/demo --data ~/pictures     on your own pictures
+  saga evaluate runs/demo --data inshop --root ~/In-shop     on a public data set
 """
 
 from __future__ import annotations
@@ -14,7 +17,6 @@ import sys
 from typing import Any
 
 ORDER = 2
-SHOWN = {"recall@1": "R@1", "recall@4": "R@4", "map@r": "MAP@R", "r_precision": "R-Prec", "nmi": "NMI"}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="a folder or table of pictures in place of those that the run was trained on",
     )
+    parser.add_argument("--root", metavar="DIR", help="folder of a public data set's official release")
     parser.add_argument(
         "--json", action="store_true", help="one JSON object on stdout, with the keys of result.json"
     )
@@ -41,19 +44,22 @@ def run(args: argparse.Namespace) -> int:
     from saga_ray.retrieval.evaluate import evaluate_path
 
     with redirect_stdout(sys.stderr):
-        result = evaluate_path(folder, data=args.data)
+        result = evaluate_path(folder, data=args.data, root=args.root)
     print(json.dumps(result, indent=2) if args.json else _table(result))
     return 0
 
 
 def _table(result: dict[str, Any]) -> str:
+    from saga_ray.retrieval.measures import headings, searched
+
     data = result["data"]
     width = max(map(len, result["test"]))
+    columns = headings(next(iter(result["test"].values())))
     lines = [
-        f"per cent over {data['test_images']:,} pictures of {data['test_classes']:,} unseen classes "
-        f"of {data['source']}",
-        " ".join([f"{'':{width}}", *(f"{heading:>7}" for heading in SHOWN.values())]),
+        f"per cent over {searched(data['test_images'], data.get('gallery_images'))} of "
+        f"{data['test_classes']:,} unseen classes of {data['source']}",
+        " ".join([f"{'':{width}}", *(f"{heading:>7}" for heading in columns.values())]),
     ]
     for name, measures in result["test"].items():
-        lines.append(" ".join([f"{name:{width}}", *(f"{100 * measures[key]:7.1f}" for key in SHOWN)]))
+        lines.append(" ".join([f"{name:{width}}", *(f"{100 * measures[key]:7.1f}" for key in columns)]))
     return "\n".join(lines)

@@ -7,6 +7,7 @@ examples:
   saga index build runs/demo --data ~/pictures --output pictures.index
   saga index build runs/cir --data ~/pictures --output composed.index
   saga index build runs/demo/arms/saga/model --data pictures.csv --output pictures.index --kind hnsw
+  saga index build runs/demo --data inshop --root ~/In-shop --part test --output clothes.index
 
 A table's column `id` names its pictures, else their place in it does; its further columns become metadata.
 """

@@ -4,7 +4,8 @@
     img/WOMEN/Dresses/id_00000002/02_1_front.jpg   also as Img/img/…
 
 `status` is train, query or gallery. Queries and gallery are of the same items and both are `test`; the
-attribute `role` says which of the two a picture is, and is empty for train.
+attribute `role` says which of the two a picture is, and is empty for train. Queries search the gallery alone
+(`saga_ray.retrieval.protocol`): no query is a candidate. There is no validation part.
 Source: Liu et al., "DeepFashion" (2016).
 """
 
@@ -12,13 +13,13 @@ from __future__ import annotations
 
 from saga_ray.data.listings import differences, open_release, read_rows
 from saga_ray.data.release import malformed
-from saga_ray.data.rows import Rows
+from saga_ray.data.rows import GALLERY, QUERY, Rows
 from saga_ray.errors import UserError
 
 LIST = "Eval/list_eval_partition.txt"
-SPLIT = {"train": "train", "query": "test", "gallery": "test"}
+SPLIT = {"train": "train", QUERY: "test", GALLERY: "test"}
 """The split of each status."""
-OFFICIAL = {"train": (25882, 3997), "query": (14218, 3985), "gallery": (12612, 3985)}
+OFFICIAL = {"train": (25882, 3997), QUERY: (14218, 3985), GALLERY: (12612, 3985)}
 
 
 def rows(location: str | None) -> Rows:
@@ -51,4 +52,5 @@ def rows(location: str | None) -> Rows:
         splits=[SPLIT[status] for status in statuses],
         attributes={"role": ["" if status == "train" else status for status in statuses]},
         differs=differences(labels, statuses, OFFICIAL),
+        role_column="role",
     )

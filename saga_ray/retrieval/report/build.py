@@ -13,6 +13,7 @@ from saga_ray.config.settings import GrpoSettings, ReportSettings
 from saga_ray.data.table import ImageTable
 from saga_ray.losses.grpo import group_advantages
 from saga_ray.prompts.verdict import parse_answer
+from saga_ray.retrieval.protocol import Protocol
 from saga_ray.retrieval.report.choose import WonAndLost, spread, won_and_lost
 from saga_ray.retrieval.report.data import (
     Answer,
@@ -29,6 +30,7 @@ PICTURE_SIZE = 112  # pixels; the page shows no picture larger
 
 def compare(
     table: ImageTable,
+    protocol: Protocol,
     neighbours: Mapping[str, NDArray[np.int64]],
     settings: ReportSettings,
     *,
@@ -37,28 +39,33 @@ def compare(
 ) -> Comparison | Omitted:
     """Queries that one of two arms alone gets right at rank 1.
 
-    `neighbours`: arm -> the nearest rows of every row of `table`, best first, itself left out (M x K).
+    `neighbours`: arm -> rows of `table` that are the nearest of each of the protocol's queries, best first
+    (Q x K).
     """
     missing = [arm for arm in (baseline, challenger) if arm not in neighbours]
     if missing:
         return Omitted(f"it compares the arms {baseline} and {challenger}; this run had no arm {missing[0]}")
     of_baseline, of_challenger = neighbours[baseline], neighbours[challenger]
-    chosen = won_and_lost(table.labels, of_baseline, of_challenger, settings.queries)
+    chosen = won_and_lost(table.labels, protocol, of_baseline, of_challenger, settings.queries)
     if not chosen.won and not chosen.lost:
         return Omitted(f"{challenger} and {baseline} are right at rank 1 on the very same queries")
 
-    def shown(row: int, nearest: NDArray[np.int64]) -> list[Neighbour]:
+    def shown(row: int, nearest_K: NDArray[np.int64]) -> list[Neighbour]:
         return [
             Neighbour(_picture(table, n), _label(table, n), bool(table.labels[n] == table.labels[row]))
-            for n in nearest[row, : settings.neighbours].tolist()
+            for n in nearest_K[: settings.neighbours].tolist()
         ]
 
-    def queries(rows: Sequence[int]) -> list[Query]:
+    def queries(places: Sequence[int]) -> list[Query]:
+        rows = protocol.query_Q[list(places)].tolist()
         return [
             Query(
-                _picture(table, row), _label(table, row), shown(row, of_baseline), shown(row, of_challenger)
+                _picture(table, row),
+                _label(table, row),
+                shown(row, of_baseline[place]),
+                shown(row, of_challenger[place]),
             )
-            for row in rows
+            for place, row in zip(places, rows, strict=True)
         ]
 
     return _comparison(baseline, challenger, chosen, queries(chosen.won), queries(chosen.lost))

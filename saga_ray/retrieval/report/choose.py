@@ -9,12 +9,14 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from saga_ray.retrieval.protocol import Protocol
+
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class WonAndLost:
-    """Rows of queries whose nearest neighbour is right under one of two arms alone."""
+    """Places, among the queries, of those whose nearest neighbour is right under one of two arms alone."""
 
     won: list[int]
     """Shown: the challenger is right, the baseline wrong."""
@@ -22,28 +24,32 @@ class WonAndLost:
     won_of_all: int
     lost_of_all: int
     queries: int
-    """Queries that have an answer at all: their class has another picture."""
+    """Queries that have an answer at all: their class has a picture that they search."""
 
 
 def won_and_lost(
-    labels_M: NDArray[np.int64], baseline_MK: NDArray[np.int64], challenger_MK: NDArray[np.int64], count: int
+    labels_M: NDArray[np.int64],
+    protocol: Protocol,
+    baseline_QK: NDArray[np.int64],
+    challenger_QK: NDArray[np.int64],
+    count: int,
 ) -> WonAndLost:
-    """Compare two arms' nearest neighbours (gallery row numbers, best first; row m is query m's) at rank 1.
+    """Compare two arms' nearest neighbours (row numbers, best first; row q is query q's) at rank 1.
 
     At most `count` of either kind are shown, one a class, spread evenly over the classes.
     """
-    assert len(labels_M) == len(baseline_MK) == len(challenger_MK)
-    baseline_right_M = labels_M[baseline_MK[:, 0]] == labels_M
-    challenger_right_M = labels_M[challenger_MK[:, 0]] == labels_M
-    won = np.flatnonzero(challenger_right_M & ~baseline_right_M)
-    lost = np.flatnonzero(baseline_right_M & ~challenger_right_M)
-    _, class_M, pictures_C = np.unique(labels_M, return_inverse=True, return_counts=True)
+    label_Q = labels_M[protocol.query_Q]
+    assert len(label_Q) == len(baseline_QK) == len(challenger_QK)
+    baseline_right_Q = labels_M[baseline_QK[:, 0]] == label_Q
+    challenger_right_Q = labels_M[challenger_QK[:, 0]] == label_Q
+    won = np.flatnonzero(challenger_right_Q & ~baseline_right_Q)
+    lost = np.flatnonzero(baseline_right_Q & ~challenger_right_Q)
     return WonAndLost(
-        won=_one_a_class(won, labels_M, count),
-        lost=_one_a_class(lost, labels_M, count),
+        won=_one_a_class(won, label_Q, count),
+        lost=_one_a_class(lost, label_Q, count),
         won_of_all=len(won),
         lost_of_all=len(lost),
-        queries=int((pictures_C[class_M] > 1).sum()),
+        queries=int((protocol.positives(labels_M) > 0).sum()),
     )
 
 
@@ -54,7 +60,7 @@ def spread(items: Sequence[T], count: int) -> list[T]:
     return [items[index] for index in np.linspace(0, len(items) - 1, count).round().astype(int)]
 
 
-def _one_a_class(rows: NDArray[np.int64], labels_M: NDArray[np.int64], count: int) -> list[int]:
-    """The first row of each class, by class; evenly spaced among these."""
-    _, first = np.unique(labels_M[rows], return_index=True)
-    return spread([int(row) for row in rows[first]], count)
+def _one_a_class(places: NDArray[np.int64], label_Q: NDArray[np.int64], count: int) -> list[int]:
+    """The first place of each class, by class; evenly spaced among these."""
+    _, first = np.unique(label_Q[places], return_index=True)
+    return spread([int(place) for place in places[first]], count)
