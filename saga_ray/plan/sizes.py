@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from saga_ray.errors import UserError
+
 FLOAT32, BFLOAT16 = 4, 2
 """Bytes of a number."""
 BYTES = {"float32": FLOAT32, "bfloat16": BFLOAT16}
@@ -172,3 +174,19 @@ def pooler_parameters(token_width: int, embedding_size: int | None, pooling: str
     """Query, keys and linear map of `saga_ray.models.pooler`: D + D x D (attention alone) + D x E."""
     linear = token_width * (embedding_size or token_width)
     return linear + (token_width + token_width**2 if pooling == "attention" else 0)
+
+
+def grid(image_size: int, patch_size: int, merge: int) -> tuple[int, int]:
+    """Tokens along a side, and patches of a picture, where each token is made of `merge` x `merge`.
+
+    Raises:
+        UserError: pictures of this size are no whole number of tokens.
+    """
+    covered = patch_size * merge
+    if image_size < covered or image_size % covered:
+        raise UserError(
+            f"image_size={image_size}, but a token covers {covered} x {covered} pixels: set a multiple of "
+            f"it, for example {max(1, round(image_size / covered)) * covered}"
+        )
+    side = image_size // covered
+    return side, (side * merge) ** 2

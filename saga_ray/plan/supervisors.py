@@ -19,8 +19,10 @@ from saga_ray.prompts import vocabulary as vocabularies
 from saga_ray.prompts.template import instruction
 
 QWEN = ("qwen2_5_vl", "qwen3_vl")
-CHECKPOINTS = (*QWEN, "llava", "internvl")
-"""Types of checkpoints, and the families of the supervisors that are made of them."""
+PROJECTED = {"internvl": "internvl", "idefics3": "idefics3", "smolvlm": "idefics3"}
+"""By the checkpoint's type, the families whose tower ends behind the projector."""
+CHECKPOINTS = (*QWEN, "llava", *PROJECTED)
+"""Types of checkpoints; those of the supervisors that are made of them are among them."""
 CHARACTERS_A_TOKEN = 3.5
 """Of the instruction, where no tokenizer is there: English with JSON."""
 TEMPLATE_TOKENS = 24
@@ -108,8 +110,8 @@ def _of_folder(folder: Path, description: dict[str, Any], settings: Settings) ->
         raise UserError(f"the supervisor in {folder} is not complete: tower/tower.json is missing")
     tower = tower_sizes(stored["name"], stored["config"])
     language = language_sizes(_config(config))
-    projector = ProjectorSizes()  # InternVL's is part of its tower
-    if family != "internvl":
+    projector = ProjectorSizes()
+    if family not in PROJECTED:
         projector = _projector(folder / "projector.safetensors")
     if family == "pocket":
         answer = 4 if settings.supervisor.prompt == "generic" else 2 * len(description["attributes"]) + 6
@@ -141,8 +143,8 @@ def _of_config(
     if family in QWEN:
         vision = config.vision_config.to_dict()
         tower = tower_sizes(family, {"vision": vision, "image_size": size})
-    elif family == "internvl":
-        tower = tower_sizes(family, _internvl_config(config, size))
+    elif family in PROJECTED:
+        tower = tower_sizes(PROJECTED[family], _projected_config(config, size))
     else:
         tower = tower_sizes("clip", _clip_config(config))
         width = language.width
@@ -168,12 +170,14 @@ def _clip_config(config: Any) -> dict[str, Any]:
     }
 
 
-def _internvl_config(config: Any, image_size: int) -> dict[str, Any]:
-    """The tower that `saga supervisor assemble` cuts out of an InternVL checkpoint, of what counts."""
+def _projected_config(config: Any, image_size: int) -> dict[str, Any]:
+    """The tower that `saga supervisor assemble` cuts out of a checkpoint, projector included, of what
+    counts."""
+    internvl = config.model_type == "internvl"
     return {
         "vision": config.vision_config.to_dict(),
         "width": config.get_text_config().hidden_size,
-        "merge": round(1 / config.downsample_ratio),
+        "merge": round(1 / config.downsample_ratio) if internvl else config.scale_factor,
         "image_size": image_size,
     }
 

@@ -18,11 +18,12 @@ from saga_ray.config.settings import Settings, SupervisorSettings
 from saga_ray.models import supervisors
 from saga_ray.models.replay import Replay, replay
 from saga_ray.models.supervisors import Supervisor
+from saga_ray.models.supervisors._assemble import of_checkpoint
 from saga_ray.models.towers import Tower
 from saga_ray.plan.counts import Row
 from saga_ray.plan.sizes import SupervisorSizes
 from saga_ray.plan.supervisors import supervisor_sizes
-from tests.models.supervisors import qwen, tiny_internvl, tiny_llava
+from tests.models.supervisors import qwen, tiny_idefics3, tiny_internvl, tiny_llava
 
 PAIRS, GROUP, ANSWER = 2, 3, 9
 INTERNVL: dict[str, tuple[str, int, dict[str, Any]]] = {
@@ -35,7 +36,10 @@ INTERNVL: dict[str, tuple[str, int, dict[str, Any]]] = {
 }
 """Language model, size of pictures, vision model: at its own size, and interpolated with all else that
 InternViT can be."""
-KINDS = ("pocket", "qwen3_vl", "qwen2_5_vl", "llava-clip", "llava-siglip", *INTERNVL)
+IDEFICS3 = {"idefics3": (tiny_idefics3.IDEFICS3, 84), "smolvlm": (tiny_idefics3.SMOLVLM, 64)}
+"""Type of the checkpoint, size of pictures."""
+PROJECTED = (*INTERNVL, *IDEFICS3)
+KINDS = ("pocket", "qwen3_vl", "qwen2_5_vl", "llava-clip", "llava-siglip", *PROJECTED)
 
 
 @dataclass
@@ -88,12 +92,17 @@ def small(kind: str, folder: Path, precision: str = "float32") -> Small:
     elif kind.startswith("llava"):
         tiny_llava.checkpoint(folder / "checkpoint", "phi3" if kind == "llava-clip" else "qwen2", kind[6:])
         path = folder / "supervisor"
-        tiny_llava.assemble.of_checkpoint(folder / "checkpoint", path, "birds")
+        of_checkpoint(folder / "checkpoint", path, "birds", None)
     elif kind in INTERNVL:
         language, size, vision = INTERNVL[kind]
         tiny_internvl.checkpoint(folder / "checkpoint", language, vision)
         path = folder / "supervisor"
-        tiny_internvl.assemble.of_checkpoint(folder / "checkpoint", path, "birds", size)
+        of_checkpoint(folder / "checkpoint", path, "birds", size)
+    elif kind in IDEFICS3:
+        of_type, size = IDEFICS3[kind]
+        tiny_idefics3.checkpoint(folder / "checkpoint", of_type)
+        path = folder / "supervisor"
+        of_checkpoint(folder / "checkpoint", path, "birds", size)
     else:
         qwen.write_supervisor(kind, folder)
     supervisor = supervisors.load(path, precision)  # type: ignore[arg-type]

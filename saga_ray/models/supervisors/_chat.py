@@ -45,7 +45,7 @@ class ChatSupervisor(Supervisor):
         tokenizer: PreTrainedTokenizerBase,
         image_token: str,
         language_model: PreTrainedModel,
-        image_marks: tuple[str, str] | None = None,
+        image_marks: tuple[str, str] = ("", ""),
     ) -> None:
         super().__init__()
         self.folder, self.name = folder, name

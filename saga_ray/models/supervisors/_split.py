@@ -1,6 +1,6 @@
-"""What supervisors share whose folder holds the vision tower and the language model apart (LLaVA's and
-InternVL's): the language model's folder is a plain decoder's, and engines are fed by embeddings of the whole
-prompt.
+"""What supervisors share whose folder holds the vision tower and the language model apart (LLaVA's and those
+of `_projected`): the language model's folder is a plain decoder's, and engines are fed by embeddings of the
+whole prompt.
 
 Legend: P pairs, N patch tokens of an image, D token width, H width of the language model, L prompt length.
 """
@@ -38,7 +38,7 @@ class SplitSupervisor(ChatSupervisor):
         description: dict[str, Any],
         language_model: PreTrainedModel,
         tower: towers.Tower,
-        image_marks: tuple[str, str] | None = None,
+        image_marks: tuple[str, str] = ("", ""),
     ) -> None:
         named = description["vocabulary"]
         words = vocabularies.load(named, folder) if named else None

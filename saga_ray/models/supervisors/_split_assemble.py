@@ -20,7 +20,7 @@ def language_model_of(whole: Any) -> PreTrainedModel:
     causal: Any = AutoModelForCausalLM
     with torch.device("meta"):  # its parts are put in
         language_model: Any = causal.from_config(whole.config.text_config, dtype=whole.dtype)
-    setattr(language_model, language_model.base_model_prefix, whole.model.language_model)
+    setattr(language_model, language_model.base_model_prefix, whole.get_decoder())
     language_model.set_output_embeddings(whole.lm_head)
     language_model.generation_config = whole.generation_config
     # the whole model's configuration may say other than its text's
