@@ -76,16 +76,16 @@ def prefill(language: LanguageSizes, projector: ProjectorSizes, images: int, pro
 
 def decode_token(language: LanguageSizes, context: int) -> int:
     """One token of one completion, which sees `context` positions, its own among them: 2 x weights of the
-    layers, 4 x context x w a layer, and the head."""
-    layer = 2 * language.layer_weights + 4 * context * language.query_width
-    return language.layers * layer + 2 * language.head_weights
+    layers, 4 x context x w a layer, as far as its window goes, and the head."""
+    layers = 2 * language.layers * language.layer_weights
+    return layers + 4 * _seen(language, context) * language.query_width + 2 * language.head_weights
 
 
 def decode(language: LanguageSizes, prompt: int, answer: int) -> int:
     """A whole completion of T tokens behind its prompt: the prompt gives the first, A are read."""
     read = answer - 1
-    seen = read * prompt + read * (read + 1) // 2
-    layers = language.layers * (2 * read * language.layer_weights + 4 * seen * language.query_width)
+    seen = sum(_seen(language, prompt + at) for at in range(1, read + 1))
+    layers = 2 * read * language.layers * language.layer_weights + 4 * seen * language.query_width
     return layers + 2 * read * language.head_weights
 
 
@@ -123,6 +123,12 @@ def _products(tower: TowerSizes) -> int:
 
 def _attentions(tower: TowerSizes) -> int:
     return sum(4 * a.queries * a.keys * a.width * a.times for a in tower.attentions)
+
+
+def _seen(language: LanguageSizes, context: int) -> int:
+    """Positions that a token sees in all layers together."""
+    near = context if language.window is None else min(context, language.window)
+    return (language.layers - language.windowed) * context + language.windowed * near
 
 
 def _project(projector: ProjectorSizes, tokens: int) -> int:

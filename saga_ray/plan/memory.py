@@ -91,10 +91,10 @@ def tower_kept(tower: TowerSizes, images: int, precision: int) -> int:
 def replay_kept(language: LanguageSizes, row: Row, precision: int) -> int:
     """What replay's graph keeps of a pair in the language model's layers. A layer keeps, for S positions:
 
-    - its two norms' inputs in float32, 2 x 4 S H, and their roots; with norms a head also 4 S (h + k) d;
+    - its norms' inputs in float32, each 4 S H, and their roots; with norms a head also 4 S (h + k) d;
     - queries, once as the row and once more as answers: b (S + G A) h d; attention's result, b S h d;
     - keys and values, as the row and as each answer with its prompt: 2 b (S + G (L + A)) k d;
-    - scores' sums, 4 S h; the mask of the answers, b A (L + A);
+    - scores' sums, 4 S h;
     - gate, its activation, up: 3 b S F.
 
     Once: the last norm's input in float32, and the rotary cosines and sines, 2 b d a position. Frozen maps
@@ -105,22 +105,31 @@ def replay_kept(language: LanguageSizes, row: Row, precision: int) -> int:
     model).
     """
     s, whole = row.positions, row.prompt + row.read
-    norms = 2 * FLOAT32 * s * (language.width + 1)
+    norms = language.norms * FLOAT32 * s * (language.width + 1)
     if language.head_norms:
         norms += FLOAT32 * s * (language.heads + language.key_heads) * (language.head_width + 1)
     if row.shared_prefix:
         queries = s + row.group * row.read
         keys = s + row.group * whole
-        mask = precision * row.read * whole
     else:
-        queries, keys, mask = s, s, 0
-    attention = precision * ((queries + s) * language.query_width + 2 * keys * language.key_width) + mask
+        queries, keys = s, s
+    attention = precision * ((queries + s) * language.query_width + 2 * keys * language.key_width)
     if language.joint_qkv:
         attention += precision * s * (language.query_width + language.key_width)
     sums = FLOAT32 * s * language.heads
     layer = norms + attention + sums + 3 * precision * s * language.hidden
     rotary = 2 * precision * (s if row.shared_prefix else whole) * language.head_width
     return language.layers * layer + FLOAT32 * s * (language.width + 1) + rotary
+
+
+def masks_kept(language: LanguageSizes, row: Row, precision: int) -> int:
+    """What replay's graph keeps of attention's masks, whatever the number of pairs. A layer keeps that of the
+    answers, b A (L + A), and of a prompt that needs one, b L^2; without a shared prefix the latter is the
+    row's, b (L + A)^2."""
+    whole = row.prompt + row.read
+    prompt = row.prompt if row.shared_prefix else whole
+    answers = row.read * whole if row.shared_prefix else 0
+    return language.layers * precision * (answers + (prompt**2 if language.masked else 0))
 
 
 def head_kept(language: LanguageSizes, row: Row) -> int:
@@ -131,11 +140,13 @@ def head_kept(language: LanguageSizes, row: Row) -> int:
 def replay_peak(language: LanguageSizes, row: Row, precision: int, pairs: int) -> int:
     """The most that replaying so many pairs takes, when backward begins: the layers' graph, and of the head
     three float32 tensors of logits' size: log-probabilities, their gradient, that of the logits."""
-    return pairs * (replay_kept(language, row, precision) + 3 * head_kept(language, row))
+    graph = pairs * (replay_kept(language, row, precision) + 3 * head_kept(language, row))
+    return graph + masks_kept(language, row, precision)
 
 
 def kv_bytes(language: LanguageSizes, precision: int) -> int:
-    """Cache of one token: keys and values of every layer, 2 x layers x k x d x b."""
+    """Cache of one token: keys and values of every layer, 2 x layers x k x d x b. Those that have left a
+    layer's window are counted on."""
     return 2 * language.layers * language.key_width * precision
 
 

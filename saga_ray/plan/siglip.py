@@ -113,3 +113,36 @@ def idefics3(config: dict[str, Any]) -> TowerSizes:
         rows * (layers.kept_float32 + width + 2 + 2),
         rows * layers.kept_casts,
     )
+
+
+def gemma3(config: dict[str, Any]) -> TowerSizes:
+    """SigLIP with its last norm and without its head, then the mean of a token's patches, an RMS norm and one
+    linear map (`transformers`, SiglipVisionModel and Gemma3MultiModalProjector;
+    `saga_ray.models.towers.gemma3`).
+
+    There are as many positions as the vision model's own pictures have patches; interpolating them is no
+    product and keeps nothing. The mean keeps what it read, and the RMS norm its input with the root and, to
+    train its weight, the result before it.
+    """
+    from transformers import SiglipVisionConfig
+
+    vision: Any = SiglipVisionConfig.from_dict(config["vision"])
+    width, out = vision.hidden_size, config["width"]
+    layers = Layers(vision.num_hidden_layers, width, vision.intermediate_size, vision.num_attention_heads)
+    side, rows = grid(config["image_size"], vision.patch_size, config["merge"])
+    pixels, own = vision.num_channels * vision.patch_size**2, (vision.image_size // vision.patch_size) ** 2
+    around = pixels * width + width + own * width + 2 * width + width + width * out
+    projection = Product(side**2, width, out)
+    return TowerSizes(
+        "gemma3",
+        config["image_size"],
+        side**2,
+        out,
+        out,
+        around + layers.parameters,
+        (Product(rows, pixels, width, of_pixels=True), *layers.products(rows), projection),
+        (layers.attention(rows),),
+        rows * (pixels + layers.kept) + side**2 * width,
+        rows * (layers.kept_float32 + 2 * width + 2) + side**2 * (2 * width + 1),
+        rows * layers.kept_casts,
+    )

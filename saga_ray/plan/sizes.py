@@ -106,6 +106,14 @@ class LanguageSizes:
     """Queries and keys are normalised a head (Qwen3)."""
     joint_qkv: bool = False
     """Queries, keys and values are one product (Phi-3)."""
+    norms: int = 2
+    """A layer's over the whole width; those of Gemma 3 also norm what attention and perceptron made."""
+    window: int | None = None
+    """So many positions are seen by a layer with a window,"""
+    windowed: int = 0
+    """of which there are so many."""
+    masked: bool = False
+    """Attention inside the prompt is not causal, so that a mask is kept (Gemma 3's images)."""
 
     @property
     def query_width(self) -> int:
@@ -131,7 +139,7 @@ class LanguageSizes:
     @property
     def parameters(self) -> int:
         """All numbers, embeddings of the words once where the head shares them."""
-        norms = 2 * self.width + (2 * self.head_width if self.head_norms else 0)
+        norms = self.norms * self.width + (2 * self.head_width if self.head_norms else 0)
         biases = (self.query_width + 2 * self.key_width) if self.qkv_bias else 0
         biases += self.width if self.output_bias else 0
         layers = self.layers * (self.layer_weights + norms + biases)

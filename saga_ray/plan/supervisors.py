@@ -19,7 +19,7 @@ from saga_ray.prompts import vocabulary as vocabularies
 from saga_ray.prompts.template import instruction
 
 QWEN = ("qwen2_5_vl", "qwen3_vl")
-PROJECTED = {"internvl": "internvl", "idefics3": "idefics3", "smolvlm": "idefics3"}
+PROJECTED = {"internvl": "internvl", "idefics3": "idefics3", "smolvlm": "idefics3", "gemma3": "gemma3"}
 """By the checkpoint's type, the families whose tower ends behind the projector."""
 CHECKPOINTS = (*QWEN, "llava", *PROJECTED)
 """Types of checkpoints; those of the supervisors that are made of them are among them."""
@@ -65,7 +65,8 @@ def supervisor_sizes(settings: Settings, folder: Path | None = None) -> Supervis
 
 def language_sizes(whole: Any) -> LanguageSizes:
     """Of a configuration of `transformers`, whose text part is a decoder with RMS norms and a gated
-    perceptron: Llama, Mistral, Phi-3, Qwen2, Qwen3 and the text parts of Qwen2.5-VL and Qwen3-VL.
+    perceptron: Llama, Mistral, Phi-3, Qwen2, Qwen3 and the text parts of Qwen2.5-VL, Qwen3-VL and Gemma 3.
+    A sliding window is counted in the last alone: elsewhere layers are planned to see everything.
 
     Raises:
         UserError: it is of another type.
@@ -73,8 +74,8 @@ def language_sizes(whole: Any) -> LanguageSizes:
     config = whole.get_text_config()
     kind = config.model_type
     heads = config.num_attention_heads
-    plain = kind in ("llama", "mistral", "phi3")
-    if not plain and kind not in ("qwen2", "qwen3", "qwen2_5_vl_text", "qwen3_vl_text"):
+    plain, gemma = kind in ("llama", "mistral", "phi3"), kind == "gemma3_text"
+    if not plain and not gemma and kind not in ("qwen2", "qwen3", "qwen2_5_vl_text", "qwen3_vl_text"):
         raise UserError(f"`saga plan` does not know language models of the type {kind!r}")
     biased = bool(getattr(config, "attention_bias", False))
     return LanguageSizes(
@@ -88,8 +89,12 @@ def language_sizes(whole: Any) -> LanguageSizes:
         tied=bool(whole.tie_word_embeddings),
         qkv_bias=kind in ("qwen2", "qwen2_5_vl_text") or biased,
         output_bias=biased and not kind.startswith("qwen2"),
-        head_norms=kind in ("qwen3", "qwen3_vl_text"),
+        head_norms=kind in ("qwen3", "qwen3_vl_text") or gemma,
         joint_qkv=kind == "phi3",
+        norms=4 if gemma else 2,
+        window=config.sliding_window if gemma else None,
+        windowed=config.layer_types.count("sliding_attention") if gemma else 0,
+        masked=gemma,
     )
 
 
@@ -173,13 +178,15 @@ def _clip_config(config: Any) -> dict[str, Any]:
 def _projected_config(config: Any, image_size: int) -> dict[str, Any]:
     """The tower that `saga supervisor assemble` cuts out of a checkpoint, projector included, of what
     counts."""
-    internvl = config.model_type == "internvl"
-    return {
-        "vision": config.vision_config.to_dict(),
-        "width": config.get_text_config().hidden_size,
-        "merge": round(1 / config.downsample_ratio) if internvl else config.scale_factor,
-        "image_size": image_size,
-    }
+    vision = config.vision_config
+    if config.model_type == "internvl":
+        merge = round(1 / config.downsample_ratio)
+    elif config.model_type == "gemma3":
+        merge = vision.image_size // vision.patch_size // math.isqrt(config.mm_tokens_per_image)
+    else:
+        merge = config.scale_factor
+    width = config.get_text_config().hidden_size
+    return {"vision": vision.to_dict(), "width": width, "merge": merge, "image_size": image_size}
 
 
 def _projector(path: Path) -> ProjectorSizes:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from saga_ray.errors import UserError
-from saga_ray.plan.siglip import clip, idefics3
+from saga_ray.plan.siglip import clip, gemma3, idefics3
 from saga_ray.plan.sizes import Attention, Product, TowerSizes, grid
 
 
@@ -208,6 +208,7 @@ TOWERS: dict[str, Callable[[dict[str, Any]], TowerSizes]] = {
     "qwen2_5_vl": qwen2_5_vl,
     "internvl": internvl,
     "idefics3": idefics3,
+    "gemma3": gemma3,
     "clip": clip,
     "efficientnet_lite0": efficientnet_lite0,
 }

@@ -7,7 +7,7 @@ Legend: b bytes of a number, L prompt, T answer, A = T - 1, V vocabulary.
 from __future__ import annotations
 
 from saga_ray.plan.counts import Row
-from saga_ray.plan.memory import head_kept, kv_bytes, replay_kept, tower_kept
+from saga_ray.plan.memory import head_kept, kv_bytes, masks_kept, replay_kept, tower_kept
 from saga_ray.plan.sizes import BFLOAT16, FLOAT32, LanguageSizes, TowerSizes
 
 
@@ -46,7 +46,7 @@ def replay(language: LanguageSizes, row: Row, pairs: int, at_a_time: int, precis
     """Weights once a batch of pairs, and the graph written; backward the same again."""
     weights = precision * (language.layers * language.layer_weights + language.head_weights)
     graph = pairs * (replay_kept(language, row, precision) + head_kept(language, row))
-    return -(-pairs // at_a_time) * weights + graph
+    return -(-pairs // at_a_time) * (weights + masks_kept(language, row, precision)) + graph
 
 
 def optimizer(parameters: int) -> int:

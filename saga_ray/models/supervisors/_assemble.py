@@ -30,6 +30,7 @@ def of_checkpoint(checkpoint: Path, output: Path, vocabulary: str | None, image_
     no family, or has parts that the family does not know; nothing is left behind then.
     """
     from saga_ray.models.supervisors import (
+        _gemma3_assemble,
         _idefics3_assemble,
         _internvl_assemble,
         _llava_assemble,
@@ -48,6 +49,7 @@ def of_checkpoint(checkpoint: Path, output: Path, vocabulary: str | None, image_
         **dict.fromkeys(_qwen_vl_assemble.FAMILIES, _qwen_vl_assemble),
         "internvl": _internvl_assemble,
         **dict.fromkeys(_idefics3_assemble.KINDS, _idefics3_assemble),
+        "gemma3": _gemma3_assemble,
     }
     if kind not in of_any_size:
         raise UserError(

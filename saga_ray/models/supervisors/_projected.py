@@ -1,9 +1,9 @@
-"""What supervisors share whose tower ends behind the projector (InternVL's, Idefics3's): the language model
-reads X in the place of words.
+"""What supervisors share whose tower ends behind the projector (those of InternVL, Idefics3 and Gemma 3): the
+language model reads X in the place of words.
 
 A supervisor's folder, which ``saga supervisor assemble`` makes of a checkpoint:
 
-    supervisor.json    {"family": …, "name": …, "image_token": the placeholder of a picture's tokens,
+    supervisor.json    {"family": …, "name": …, "image_token": what stands for each of a picture's tokens,
                        "image_marks": what the model's processor writes before and behind them, "end": the
                        token that ends an answer, "vocabulary": a name of `saga_ray/prompts/vocabularies`, or
                        a TOML file in this folder, or null}
@@ -11,8 +11,8 @@ A supervisor's folder, which ``saga supervisor assemble`` makes of a checkpoint:
     language_model/    the language model and its tokenizer, with its chat template, an ordinary Hugging Face
                        folder: what vLLM loads
 
-Prompt and answer: `_chat`. vLLM is fed by prompt embeddings: the language model is a plain decoder with plain
-positions, so embedding the prompt here loses nothing.
+Prompt and answer: `_chat`. vLLM is fed by prompt embeddings: with a plain decoder of plain positions,
+embedding the prompt here loses nothing. (Gemma 3's is none.)
 
 Legend: B pictures, N patch tokens of an image, D token width.
 """
@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -37,6 +37,9 @@ FIELDS = (*split.FIELDS, "image_marks")
 class ProjectedSupervisor(SplitSupervisor):
     """See the module."""
 
+    fields: ClassVar[tuple[str, ...]] = FIELDS
+    """What `supervisor.json` says."""
+
     def __init__(
         self,
         folder: Path,
@@ -45,7 +48,9 @@ class ProjectedSupervisor(SplitSupervisor):
         tower: towers.Tower,
     ) -> None:
         before, behind = description["image_marks"]
-        super().__init__(folder, description, language_model, tower, (before, behind))
+        super().__init__(
+            folder, description, language_model, tower, (before, behind), description.get("template_token")
+        )
 
     def image_embeddings(self, x_BND: Tensor) -> Tensor:
         """The tower's tokens as they are: the projector has the language model's width."""
@@ -60,9 +65,9 @@ class ProjectedSupervisor(SplitSupervisor):
         """Read a supervisor of this family from its folder, frozen.
 
         Raises:
-            UserError: the folder is not complete, or its language model is none that replay can compute.
+            UserError: the folder is not complete, or its parts do not fit.
         """
-        description = split.description_of(folder, split.NEEDED, FIELDS)
+        description = split.description_of(folder, split.NEEDED, cls.fields)
         language_model = split.language_model_of(folder, precision)
         tower = split.tower_shape(folder)
         if tower.token_width != language_model.config.hidden_size:

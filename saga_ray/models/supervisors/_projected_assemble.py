@@ -15,7 +15,6 @@ from transformers import AutoModelForImageTextToText, PreTrainedTokenizerBase
 from saga_ray.errors import UserError
 from saga_ray.models import towers
 from saga_ray.models.supervisors import _split_assemble as split
-from saga_ray.models.supervisors._split import widen_window
 
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
@@ -62,13 +61,12 @@ def of_checkpoint(
         parts: names of the vision model and the projector in the whole model.
 
     Raises:
-        UserError: the weights are not there, or replay cannot compute the language model.
+        UserError: the weights are not there.
     """
     if not list(checkpoint.glob("*.safetensors")):
         raise UserError(
             f"The checkpoint in {checkpoint} is not complete: its weights as safetensors must be there."
         )
-    widen_window(config.text_config, checkpoint)
     whole: Any = AutoModelForImageTextToText.from_pretrained(checkpoint, config=config, dtype="auto")
     language_model = split.language_model_of(whole)
     made: Any = towers.build(description["family"], tower)

@@ -1,5 +1,6 @@
-"""What a family whose tower ends behind the projector must do, as plain functions: the tests of InternVL and
-Idefics3 call them. The references are transformers' own whole model and its processor; all is float64.
+"""What a family whose tower ends behind the projector must do, as plain functions: the tests of InternVL,
+Idefics3 and Gemma 3 call them. The references are transformers' own whole model and its processor; all is
+float64.
 """
 
 from __future__ import annotations
@@ -127,10 +128,10 @@ def check_engine_prompts(pair: Pair) -> None:
 # Answers
 
 
-def check_replay(pair: Pair, shared_prefix: bool) -> None:
+def check_replay(pair: Pair, shared_prefix: bool, layer: int = 1) -> None:
     """See `whole_forward`."""
     whole_forward.check_replay(
-        pair.whole, pair.supervisor, pair.tower(), pair.shown, shared_prefix, pair.arguments
+        pair.whole, pair.supervisor, pair.tower(), pair.shown, shared_prefix, pair.arguments, layer
     )
 
 

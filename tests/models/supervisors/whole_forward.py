@@ -53,11 +53,11 @@ def check_replay(
     images_2HWC: Tensor,
     shared_prefix: bool,
     arguments: Arguments = plain,
+    layer: int = 1,
 ) -> None:
     """Log-probabilities of three answers, the gradient at the pixels of both pictures, and the attention of
     a layer, against one whole forward an answer with `pixel_values`."""
     tokens_1GT, mask_1GT = answers(supervisor)
-    layer = 1
     pixels_2CHW = tower.pixels(images_2HWC).detach()
     weight_GT = torch.randn(
         mask_1GT[0].shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2)
