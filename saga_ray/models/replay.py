@@ -80,7 +80,8 @@ def replay(
     answer_PGAH = supervisor.answer_embeddings(tokens_PGT[..., :-1])
     teacher = None if layer is None else _teacher(supervisor, layer, style, tokens_PGT, mask_PGT)
     _, group, answer, _ = answer_PGAH.shape
-    layout = Layout(prompt_PLH.shape[1], group, answer, teacher)
+    both_ways = supervisor.image_spans(style) if supervisor.images_attend_both_ways else ()
+    layout = Layout(prompt_PLH.shape[1], group, answer, both_ways, teacher)
     hidden_states = _with_shared_prefix if shared_prefix else _each_with_its_prompt
     hidden_PGTH = hidden_states(supervisor, style, prompt_PLH, answer_PGAH, layout, recompute)
 

@@ -3,8 +3,8 @@ teacher.
 
 Rows hold a prompt of L tokens and then answers of A tokens each. ``SHARED_PREFIX``: one row a pair, G
 answers; the prompt attends to itself, each answer to the prompt and to itself. ``WHOLE``: one row a
-completion, one answer. Answers are padded on the right only, so causal order is all the masking that real
-tokens need.
+completion, one answer. Answers are padded on the right only, so they need no mask but causal order and, in
+layers that have one, a sliding window. In the prompt, tokens of an image may attend to later ones of it.
 
 Legend: P pairs, G completions of a pair, B = P x G completions, L prompt length, A answer tokens read, S
 row length, R = G x A, h query heads, k key heads, d width of a head, N patch tokens of an image.
@@ -45,7 +45,7 @@ class Teacher:
     image."""
 
     @torch.no_grad()
-    def observe(self, query_BhAd: Tensor, key_BkSd: Tensor, scaling: float) -> None:
+    def observe(self, query_BhAd: Tensor, key_BkSd: Tensor, scaling: float, window: int | None) -> None:
         """Compute the attention of all answer tokens again: fused attention never shows it. A layer that is
         recomputed in backward has been seen already."""
         if hasattr(self, "attention_PGN"):
@@ -53,7 +53,7 @@ class Teacher:
         heads, answer = query_BhAd.shape[1:3]
         length = key_BkSd.shape[2] - answer
         heads_per_key = heads // key_BkSd.shape[1]
-        hidden_AS = ~_causal(answer, length, query_BhAd.device)
+        hidden_AS = ~_visible(answer, length, window, (), query_BhAd.device)
         precision = torch.promote_types(query_BhAd.dtype, torch.float32)
         total_BAL = query_BhAd.new_zeros((len(query_BhAd), answer, length), dtype=precision)
         for head in range(heads):  # one at a time bounds memory
@@ -85,6 +85,8 @@ class Layout:
     """G."""
     answer: int
     """A."""
+    both_ways: tuple[slice, ...]
+    """Spans of the prompt whose tokens attend to each other, also to later ones."""
     teacher: Teacher | None
 
 
@@ -112,6 +114,7 @@ def _shared_prefix(
     *,
     scaling: float,
     layout: Layout,
+    sliding_window: int | None = None,
     **ignored: Any,
 ) -> tuple[Tensor, None]:
     _check(module, attention_mask, layout, ignored)
@@ -127,11 +130,16 @@ def _shared_prefix(
         return torch.cat([prompt_BkLd, answers(x_PkSd)], dim=2)
 
     query_BhAd, key_BkSd, value_BkSd = answers(query_PhSd), with_prompt(key_PkSd), with_prompt(value_PkSd)
-    _observe(module, layout, query_BhAd, key_BkSd, scaling)
+    _observe(module, layout, query_BhAd, key_BkSd, scaling, sliding_window)
     prompt_PhLd = _attend(
-        query_PhSd[:, :, :length], key_PkSd[:, :, :length], value_PkSd[:, :, :length], scaling
+        query_PhSd[:, :, :length],
+        key_PkSd[:, :, :length],
+        value_PkSd[:, :, :length],
+        scaling,
+        sliding_window,
+        layout.both_ways,
     )
-    answer_BhAd = _attend(query_BhAd, key_BkSd, value_BkSd, scaling)
+    answer_BhAd = _attend(query_BhAd, key_BkSd, value_BkSd, scaling, sliding_window, ())
     pairs, heads, _, width = query_PhSd.shape
     answer_PRhd = answer_BhAd.transpose(1, 2).reshape(pairs, group * answer, heads, width)
     return torch.cat([prompt_PhLd.transpose(1, 2), answer_PRhd], dim=1), None
@@ -146,40 +154,65 @@ def _whole(
     *,
     scaling: float,
     layout: Layout,
+    sliding_window: int | None = None,
     **ignored: Any,
 ) -> tuple[Tensor, None]:
     _check(module, attention_mask, layout, ignored)
-    _observe(module, layout, query_BhSd[:, :, layout.length :], key_BkSd, scaling)
-    return _attend(query_BhSd, key_BkSd, value_BkSd, scaling).transpose(1, 2), None
+    _observe(module, layout, query_BhSd[:, :, layout.length :], key_BkSd, scaling, sliding_window)
+    row_BhSd = _attend(query_BhSd, key_BkSd, value_BkSd, scaling, sliding_window, layout.both_ways)
+    return row_BhSd.transpose(1, 2), None
 
 
-def _attend(query_BhQd: Tensor, key_BkSd: Tensor, value_BkSd: Tensor, scaling: float) -> Tensor:
-    """Causal attention of the last Q of S positions."""
+def _attend(
+    query_BhQd: Tensor,
+    key_BkSd: Tensor,
+    value_BkSd: Tensor,
+    scaling: float,
+    window: int | None,
+    both_ways: tuple[slice, ...],
+) -> Tensor:
+    """Attention of the last Q of S positions to what they may see."""
     queries, keys = query_BhQd.shape[2], key_BkSd.shape[2]
-    causal = queries == keys
+    causal = queries == keys and not both_ways and (window is None or window >= keys)
     return functional.scaled_dot_product_attention(
         query_BhQd,
         key_BkSd,
         value_BkSd,
-        attn_mask=None if causal else _causal(queries, keys - queries, query_BhQd.device),
+        attn_mask=None if causal else _visible(queries, keys - queries, window, both_ways, query_BhQd.device),
         is_causal=causal,
         scale=scaling,
         enable_gqa=query_BhQd.shape[1] != key_BkSd.shape[1],
     )
 
 
-def _causal(queries: int, before: int, device: torch.device) -> Tensor:
-    """Which of ``before + queries`` positions each of the last ``queries`` may see."""
-    return torch.ones(queries, before + queries, dtype=torch.bool, device=device).tril(before)
+def _visible(
+    queries: int, before: int, window: int | None, both_ways: tuple[slice, ...], device: torch.device
+) -> Tensor:
+    """Which of ``before + queries`` positions each of the last ``queries`` may see: itself and earlier ones,
+    and later ones of its own span among `both_ways`; of all these the window hides what is `window` positions
+    back or more."""
+    seen_QS = torch.ones(queries, before + queries, dtype=torch.bool, device=device).tril(before)
+    for span in both_ways:
+        seen_QS[span, span] = True  # spans are of whole rows: nothing is before
+    if window is not None:
+        seen_QS = seen_QS.triu(before - window + 1)
+    return seen_QS
 
 
-def _observe(module: nn.Module, layout: Layout, query_BhAd: Tensor, key_BkSd: Tensor, scaling: float) -> None:
+def _observe(
+    module: nn.Module,
+    layout: Layout,
+    query_BhAd: Tensor,
+    key_BkSd: Tensor,
+    scaling: float,
+    window: int | None,
+) -> None:
     if layout.teacher is not None and layout.teacher.layer == module.layer_idx:
-        layout.teacher.observe(query_BhAd, key_BkSd, scaling)
+        layout.teacher.observe(query_BhAd, key_BkSd, scaling, window)
 
 
 def _check(module: nn.Module, attention_mask: Tensor | None, layout: Layout, ignored: dict[str, Any]) -> None:
-    assert attention_mask is None, "replay masks by causal order alone"
-    for unknown in ("sliding_window", "softcap", "s_aux"):
+    assert attention_mask is None, "replay has masks of its own"
+    for unknown in ("softcap", "s_aux"):
         assert ignored.get(unknown) is None, f"replay does not know attention with {unknown}"
     assert not module.training, "replay needs a frozen language model in evaluation mode"

@@ -76,16 +76,16 @@ def prefill(language: LanguageSizes, projector: ProjectorSizes, images: int, pro
 
 def decode_token(language: LanguageSizes, context: int) -> int:
     """One token of one completion, which sees `context` positions, its own among them: 2 x weights of the
-    layers, 4 x context x w a layer, and the head."""
-    layer = 2 * language.layer_weights + 4 * context * language.query_width
-    return language.layers * layer + 2 * language.head_weights
+    layers, 4 x context x w a layer, as far as its window goes, and the head."""
+    layers = 2 * language.layers * language.layer_weights
+    return layers + 4 * _seen(language, context) * language.query_width + 2 * language.head_weights
 
 
 def decode(language: LanguageSizes, prompt: int, answer: int) -> int:
     """A whole completion of T tokens behind its prompt: the prompt gives the first, A are read."""
     read = answer - 1
-    seen = read * prompt + read * (read + 1) // 2
-    layers = language.layers * (2 * read * language.layer_weights + 4 * seen * language.query_width)
+    seen = sum(_seen(language, prompt + at) for at in range(1, read + 1))
+    layers = 2 * read * language.layers * language.layer_weights + 4 * seen * language.query_width
     return layers + 2 * read * language.head_weights
 
 
@@ -105,11 +105,13 @@ def replay_backward(
     language: LanguageSizes, projector: ProjectorSizes, images: int, row: Row, *, recompute: bool = False
 ) -> int:
     """Backward to the images' tokens through frozen weights: each product once, attention twice.
-    `recompute`: behind each layer's forward pass, up to its last product, which nothing waits for."""
+    `recompute`: behind each layer's forward pass, up to its last product, which nothing waits for unless a
+    norm follows it."""
     attention = 4 * language.layers * row.looks * language.query_width
     again = 0
     if recompute:
-        last = 2 * row.positions * language.width * language.hidden
+        followed = language.norms > 2
+        last = 0 if followed else 2 * row.positions * language.width * language.hidden
         again = _layers(language, row) - language.layers * last
     return _project(projector, images) + _layers(language, row) + attention + again
 
@@ -132,6 +134,12 @@ def _products(tower: TowerSizes) -> int:
 
 def _attentions(tower: TowerSizes) -> int:
     return sum(4 * a.queries * a.keys * a.width * a.times for a in tower.attentions)
+
+
+def _seen(language: LanguageSizes, context: int) -> int:
+    """Positions that a token sees in all layers together."""
+    near = context if language.window is None else min(context, language.window)
+    return (language.layers - language.windowed) * context + language.windowed * near
 
 
 def _project(projector: ProjectorSizes, tokens: int) -> int:

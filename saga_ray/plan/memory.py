@@ -104,10 +104,10 @@ def replay_kept(language: LanguageSizes, row: Row, precision: int, *, recompute:
 def layer_kept(language: LanguageSizes, row: Row, precision: int) -> int:
     """What a layer keeps of a pair, for S positions:
 
-    - its two norms' inputs in float32, 2 x 4 S H, and their roots; with norms a head also 4 S (h + k) d;
+    - its norms' inputs in float32, each 4 S H, and their roots; with norms a head also 4 S (h + k) d;
     - queries, once as the row and once more as answers: b (S + G A) h d; attention's result, b S h d;
     - keys and values, as the row and as each answer with its prompt: 2 b (S + G (L + A)) k d;
-    - scores' sums, 4 S h; the mask of the answers, b A (L + A);
+    - scores' sums, 4 S h;
     - gate, its activation, up: 3 b S F.
 
     Frozen maps keep no input, but a value that is cut out of a joint projection keeps all of it. Without a
@@ -117,20 +117,29 @@ def layer_kept(language: LanguageSizes, row: Row, precision: int) -> int:
     model).
     """
     s, whole = row.positions, row.prompt + row.read
-    norms = 2 * FLOAT32 * s * (language.width + 1)
+    norms = language.norms * FLOAT32 * s * (language.width + 1)
     if language.head_norms:
         norms += FLOAT32 * s * (language.heads + language.key_heads) * (language.head_width + 1)
     if row.shared_prefix:
         queries = s + row.group * row.read
         keys = s + row.group * whole
-        mask = precision * row.read * whole
     else:
-        queries, keys, mask = s, s, 0
-    attention = precision * ((queries + s) * language.query_width + 2 * keys * language.key_width) + mask
+        queries, keys = s, s
+    attention = precision * ((queries + s) * language.query_width + 2 * keys * language.key_width)
     if language.joint_qkv:
         attention += precision * s * (language.query_width + language.key_width)
     sums = FLOAT32 * s * language.heads
     return norms + attention + sums + 3 * precision * s * language.hidden
+
+
+def masks_kept(language: LanguageSizes, row: Row, precision: int) -> int:
+    """What replay's graph keeps of attention's masks, whatever the number of pairs. A layer keeps that of the
+    answers, b A (L + A), and of a prompt that needs one, b L^2; without a shared prefix the latter is the
+    row's, b (L + A)^2."""
+    whole = row.prompt + row.read
+    prompt = row.prompt if row.shared_prefix else whole
+    answers = row.read * whole if row.shared_prefix else 0
+    return language.layers * precision * (answers + (prompt**2 if language.masked else 0))
 
 
 def head_kept(language: LanguageSizes, row: Row, precision: int) -> int:
@@ -148,11 +157,13 @@ def replay_peak(
     kept = replay_kept(language, row, precision, recompute=recompute) + head_kept(language, row, precision)
     logits = min(LOGITS, pairs * row.group * row.answer * language.vocabulary)
     again = pairs * layer_kept(language, row, precision) if recompute else 0
-    return pairs * kept + max(3 * FLOAT32 * logits, again)
+    masks = masks_kept(language, row, precision) // (language.layers if recompute else 1)
+    return pairs * kept + masks + max(3 * FLOAT32 * logits, again)
 
 
 def kv_bytes(language: LanguageSizes, precision: int) -> int:
-    """Cache of one token: keys and values of every layer, 2 x layers x k x d x b."""
+    """Cache of one token: keys and values of every layer, 2 x layers x k x d x b. Those that have left a
+    layer's window are counted on."""
     return 2 * language.layers * language.key_width * precision
 
 

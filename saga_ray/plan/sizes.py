@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from saga_ray.errors import UserError
+
 FLOAT32, BFLOAT16 = 4, 2
 """Bytes of a number."""
 BYTES = {"float32": FLOAT32, "bfloat16": BFLOAT16}
@@ -104,6 +106,14 @@ class LanguageSizes:
     """Queries and keys are normalised a head (Qwen3)."""
     joint_qkv: bool = False
     """Queries, keys and values are one product (Phi-3)."""
+    norms: int = 2
+    """A layer's over the whole width; those of Gemma 3 also norm what attention and perceptron made."""
+    window: int | None = None
+    """So many positions are seen by a layer with a window,"""
+    windowed: int = 0
+    """of which there are so many."""
+    masked: bool = False
+    """Attention inside the prompt is not causal, so that a mask is kept (Gemma 3's images)."""
 
     @property
     def query_width(self) -> int:
@@ -129,7 +139,7 @@ class LanguageSizes:
     @property
     def parameters(self) -> int:
         """All numbers, embeddings of the words once where the head shares them."""
-        norms = 2 * self.width + (2 * self.head_width if self.head_norms else 0)
+        norms = self.norms * self.width + (2 * self.head_width if self.head_norms else 0)
         biases = (self.query_width + 2 * self.key_width) if self.qkv_bias else 0
         biases += self.width if self.output_bias else 0
         layers = self.layers * (self.layer_weights + norms + biases)
@@ -172,3 +182,19 @@ def pooler_parameters(token_width: int, embedding_size: int | None, pooling: str
     """Query, keys and linear map of `saga_ray.models.pooler`: D + D x D (attention alone) + D x E."""
     linear = token_width * (embedding_size or token_width)
     return linear + (token_width + token_width**2 if pooling == "attention" else 0)
+
+
+def grid(image_size: int, patch_size: int, merge: int) -> tuple[int, int]:
+    """Tokens along a side, and patches of a picture, where each token is made of `merge` x `merge`.
+
+    Raises:
+        UserError: pictures of this size are no whole number of tokens.
+    """
+    covered = patch_size * merge
+    if image_size < covered or image_size % covered:
+        raise UserError(
+            f"image_size={image_size}, but a token covers {covered} x {covered} pixels: set a multiple of "
+            f"it, for example {max(1, round(image_size / covered)) * covered}"
+        )
+    side = image_size // covered
+    return side, (side * merge) ** 2

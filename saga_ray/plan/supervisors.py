@@ -19,8 +19,10 @@ from saga_ray.prompts import vocabulary as vocabularies
 from saga_ray.prompts.template import instruction
 
 QWEN = ("qwen2_5_vl", "qwen3_vl")
-CHECKPOINTS = (*QWEN, "llava", "internvl")
-"""Types of checkpoints, and the families of the supervisors that are made of them."""
+PROJECTED = {"internvl": "internvl", "idefics3": "idefics3", "smolvlm": "idefics3", "gemma3": "gemma3"}
+"""By the checkpoint's type, the families whose tower ends behind the projector."""
+CHECKPOINTS = (*QWEN, "llava", *PROJECTED)
+"""Types of checkpoints; those of the supervisors that are made of them are among them."""
 CHARACTERS_A_TOKEN = 3.5
 """Of the instruction, where no tokenizer is there: English with JSON."""
 TEMPLATE_TOKENS = 24
@@ -63,7 +65,8 @@ def supervisor_sizes(settings: Settings, folder: Path | None = None) -> Supervis
 
 def language_sizes(whole: Any) -> LanguageSizes:
     """Of a configuration of `transformers`, whose text part is a decoder with RMS norms and a gated
-    perceptron: Llama, Mistral, Phi-3, Qwen2, Qwen3 and the text parts of Qwen2.5-VL and Qwen3-VL.
+    perceptron: Llama, Mistral, Phi-3, Qwen2, Qwen3 and the text parts of Qwen2.5-VL, Qwen3-VL and Gemma 3.
+    A sliding window is counted in the last alone: elsewhere layers are planned to see everything.
 
     Raises:
         UserError: it is of another type.
@@ -71,8 +74,8 @@ def language_sizes(whole: Any) -> LanguageSizes:
     config = whole.get_text_config()
     kind = config.model_type
     heads = config.num_attention_heads
-    plain = kind in ("llama", "mistral", "phi3")
-    if not plain and kind not in ("qwen2", "qwen3", "qwen2_5_vl_text", "qwen3_vl_text"):
+    plain, gemma = kind in ("llama", "mistral", "phi3"), kind == "gemma3_text"
+    if not plain and not gemma and kind not in ("qwen2", "qwen3", "qwen2_5_vl_text", "qwen3_vl_text"):
         raise UserError(f"`saga plan` does not know language models of the type {kind!r}")
     biased = bool(getattr(config, "attention_bias", False))
     return LanguageSizes(
@@ -86,8 +89,12 @@ def language_sizes(whole: Any) -> LanguageSizes:
         tied=bool(whole.tie_word_embeddings),
         qkv_bias=kind in ("qwen2", "qwen2_5_vl_text") or biased,
         output_bias=biased and not kind.startswith("qwen2"),
-        head_norms=kind in ("qwen3", "qwen3_vl_text"),
+        head_norms=kind in ("qwen3", "qwen3_vl_text") or gemma,
         joint_qkv=kind == "phi3",
+        norms=4 if gemma else 2,
+        window=config.sliding_window if gemma else None,
+        windowed=config.layer_types.count("sliding_attention") if gemma else 0,
+        masked=gemma,
     )
 
 
@@ -108,8 +115,8 @@ def _of_folder(folder: Path, description: dict[str, Any], settings: Settings) ->
         raise UserError(f"the supervisor in {folder} is not complete: tower/tower.json is missing")
     tower = tower_sizes(stored["name"], stored["config"])
     language = language_sizes(_config(config))
-    projector = ProjectorSizes()  # InternVL's is part of its tower
-    if family != "internvl":
+    projector = ProjectorSizes()
+    if family not in PROJECTED:
         projector = _projector(folder / "projector.safetensors")
     if family == "pocket":
         answer = 4 if settings.supervisor.prompt == "generic" else 2 * len(description["attributes"]) + 6
@@ -141,8 +148,8 @@ def _of_config(
     if family in QWEN:
         vision = config.vision_config.to_dict()
         tower = tower_sizes(family, {"vision": vision, "image_size": size})
-    elif family == "internvl":
-        tower = tower_sizes(family, _internvl_config(config, size))
+    elif family in PROJECTED:
+        tower = tower_sizes(PROJECTED[family], _projected_config(config, size))
     else:
         tower = tower_sizes("clip", _clip_config(config))
         width = language.width
@@ -168,14 +175,18 @@ def _clip_config(config: Any) -> dict[str, Any]:
     }
 
 
-def _internvl_config(config: Any, image_size: int) -> dict[str, Any]:
-    """The tower that `saga supervisor assemble` cuts out of an InternVL checkpoint, of what counts."""
-    return {
-        "vision": config.vision_config.to_dict(),
-        "width": config.get_text_config().hidden_size,
-        "merge": round(1 / config.downsample_ratio),
-        "image_size": image_size,
-    }
+def _projected_config(config: Any, image_size: int) -> dict[str, Any]:
+    """The tower that `saga supervisor assemble` cuts out of a checkpoint, projector included, of what
+    counts."""
+    vision = config.vision_config
+    if config.model_type == "internvl":
+        merge = round(1 / config.downsample_ratio)
+    elif config.model_type == "gemma3":
+        merge = vision.image_size // vision.patch_size // math.isqrt(config.mm_tokens_per_image)
+    else:
+        merge = config.scale_factor
+    width = config.get_text_config().hidden_size
+    return {"vision": vision.to_dict(), "width": width, "merge": merge, "image_size": image_size}
 
 
 def _projector(path: Path) -> ProjectorSizes:

@@ -16,7 +16,8 @@ from collections.abc import Callable
 from typing import Any
 
 from saga_ray.errors import UserError
-from saga_ray.plan.sizes import Attention, Product, TowerSizes
+from saga_ray.plan.siglip import clip, gemma3, idefics3
+from saga_ray.plan.sizes import Attention, Product, TowerSizes, grid
 
 
 def tower_sizes(name: str, config: dict[str, Any]) -> TowerSizes:
@@ -38,7 +39,7 @@ def qwen3_vl(config: dict[str, Any]) -> TowerSizes:
     vision: Any = Qwen3VLVisionConfig.from_dict(config["vision"])
     width, hidden, layers = vision.hidden_size, vision.intermediate_size, vision.depth
     mergers = 1 + len(vision.deepstack_visual_indexes)
-    side, rows = _grid(config["image_size"], vision.patch_size, vision.spatial_merge_size)
+    side, rows = grid(config["image_size"], vision.patch_size, vision.spatial_merge_size)
     merged = width * vision.spatial_merge_size**2
     block = 4 * width + 4 * width**2 + 4 * width + 2 * width * hidden + hidden + width
     merger = merged**2 + merged + merged * vision.out_hidden_size + vision.out_hidden_size
@@ -77,7 +78,7 @@ def qwen2_5_vl(config: dict[str, Any]) -> TowerSizes:
 
     vision: Any = Qwen2_5_VLVisionConfig.from_dict(config["vision"])
     width, hidden, layers = vision.hidden_size, vision.intermediate_size, vision.depth
-    side, rows = _grid(config["image_size"], vision.patch_size, vision.spatial_merge_size)
+    side, rows = grid(config["image_size"], vision.patch_size, vision.spatial_merge_size)
     merge = vision.spatial_merge_size
     merged = width * merge**2
     block = 2 * width + 4 * width**2 + 4 * width + 3 * width * hidden + 2 * hidden + width
@@ -128,7 +129,7 @@ def internvl(config: dict[str, Any]) -> TowerSizes:
     vision: Any = InternVLVisionConfig.from_dict(config["vision"])
     width, hidden, layers = vision.hidden_size, vision.intermediate_size, vision.num_hidden_layers
     merge, out = config["merge"], config["width"]
-    side, patches = _grid(config["image_size"], vision.patch_size[0], merge)
+    side, patches = grid(config["image_size"], vision.patch_size[0], merge)
     rows, merged = patches + 1, width * merge**2
     pixels = vision.num_channels * math.prod(vision.patch_size)
     rms, head_norms = vision.norm_type == "rms_norm", 2 * vision.use_qk_norm
@@ -158,38 +159,6 @@ def internvl(config: dict[str, Any]) -> TowerSizes:
         (Attention(rows, rows, width, layers),),
         kept,
         kept_float32 + side**2 * (merged + 2),
-        2 * width * layers * rows,
-    )
-
-
-def clip(config: dict[str, Any]) -> TowerSizes:
-    """CLIP and SigLIP (`saga_ray.models.towers.clip`)."""
-    width, hidden, layers = config["width"], config["hidden"], config["layers"]
-    is_clip = config["kind"] == "clip"
-    tokens = (config["image_size"] // config["patch_size"]) ** 2
-    rows = tokens + is_clip
-    pixels = 3 * config["patch_size"] ** 2
-    layer = 4 * width**2 + 4 * width + 2 * width * hidden + hidden + width + 4 * width
-    start = pixels * width + rows * width + (3 * width if is_clip else width)
-    products = [Product(tokens, pixels, width, of_pixels=True)]
-    products += layers * (
-        4 * [Product(rows, width, width)] + [Product(rows, width, hidden), Product(rows, hidden, width)]
-    )
-    # quick_gelu is two operations, and each keeps what it read
-    inside = 3 if config["activation"] == "quick_gelu" else 2
-    kept = rows * layers * (6 * width + inside * hidden) + tokens * pixels
-    kept_float32 = rows * (layers * (2 * width + config["heads"] + 4) + is_clip * width)
-    return TowerSizes(
-        "clip",
-        config["image_size"],
-        tokens,
-        width,
-        width,
-        start + layers * layer,
-        tuple(products),
-        (Attention(rows, rows, width, layers),),
-        kept,
-        kept_float32,
         2 * width * layers * rows,
     )
 
@@ -238,21 +207,11 @@ TOWERS: dict[str, Callable[[dict[str, Any]], TowerSizes]] = {
     "qwen3_vl": qwen3_vl,
     "qwen2_5_vl": qwen2_5_vl,
     "internvl": internvl,
+    "idefics3": idefics3,
+    "gemma3": gemma3,
     "clip": clip,
     "efficientnet_lite0": efficientnet_lite0,
 }
-
-
-def _grid(image_size: int, patch_size: int, merge: int) -> tuple[int, int]:
-    """Tokens along a side, and patches of a picture; `merge`: m."""
-    covered = patch_size * merge
-    if image_size < covered or image_size % covered:
-        raise UserError(
-            f"image_size={image_size}, but a token covers {covered} x {covered} pixels: set a multiple of "
-            f"it, for example {max(1, round(image_size / covered)) * covered}"
-        )
-    side = image_size // covered
-    return side, (side * merge) ** 2
 
 
 def _patch_inputs(vision: Any) -> int:

@@ -7,7 +7,7 @@ Legend: b bytes of a number, L prompt, T answer, A = T - 1, V vocabulary.
 from __future__ import annotations
 
 from saga_ray.plan.counts import Row
-from saga_ray.plan.memory import head_kept, kv_bytes, replay_kept, tower_kept
+from saga_ray.plan.memory import head_kept, kv_bytes, masks_kept, replay_kept, tower_kept
 from saga_ray.plan.sizes import BFLOAT16, FLOAT32, LanguageSizes, TowerSizes
 
 
@@ -49,7 +49,8 @@ def replay(
     computed a second time, that too."""
     weights = precision * (language.layers * language.layer_weights + language.head_weights)
     graph = replay_kept(language, row, precision, recompute=recompute) + head_kept(language, row, precision)
-    return -(-pairs // at_a_time) * weights + pairs * graph
+    masks = masks_kept(language, row, precision)
+    return -(-pairs // at_a_time) * (weights + masks) + pairs * graph
 
 
 def optimizer(parameters: int) -> int:

@@ -287,9 +287,13 @@ def test_bfloat16_gives_float32_probabilities_near_the_exact_ones(case: Case) ->
     assert (replayed.logp_PGT - exact.logp_PGT).abs().mean() < 0.05
 
 
-@pytest.mark.parametrize("family", ["qwen2", "qwen3"])
-def test_other_decoders_replay_as_the_library_runs_them(case: Case, family: str) -> None:
-    """Biases, norms of queries and keys, tied heads: whatever the library does is kept."""
+@pytest.mark.parametrize(
+    ("family", "more"), [("qwen2", {}), ("qwen3", {}), ("mistral", {"sliding_window": 4})]
+)
+def test_other_decoders_replay_as_the_library_runs_them(
+    case: Case, family: str, more: dict[str, int]
+) -> None:
+    """Biases, norms of queries and keys, tied heads, windows: whatever the library does is kept."""
     torch.manual_seed(6)
     config = AutoConfig.for_model(
         family,
@@ -302,6 +306,7 @@ def test_other_decoders_replay_as_the_library_runs_them(case: Case, family: str)
         head_dim=8,
         tie_word_embeddings=True,
         initializer_range=0.3,
+        **more,
     )
     model = AutoModelForCausalLM.from_config(config)
     supervisor = TinySupervisor(Path("unsaved"), model)

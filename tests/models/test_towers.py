@@ -110,7 +110,15 @@ def test_a_tower_stored_as_float16_is_small_and_loads_as_float32(tmp_path: Path)
 
 
 def test_towers_are_found_by_listing_the_folder_or_by_module() -> None:
-    assert towers.names() == ["clip", "efficientnet_lite0", "internvl", "qwen2_5_vl", "qwen3_vl"]
+    assert towers.names() == [
+        "clip",
+        "efficientnet_lite0",
+        "gemma3",
+        "idefics3",
+        "internvl",
+        "qwen2_5_vl",
+        "qwen3_vl",
+    ]
     assert towers.build("tests.tiny", {"seed": 1}).token_width == 8
 
 

@@ -19,11 +19,12 @@ from saga_ray.config.settings import Settings, SupervisorSettings
 from saga_ray.models import supervisors
 from saga_ray.models.replay import Replay, replay
 from saga_ray.models.supervisors import Supervisor
+from saga_ray.models.supervisors._assemble import of_checkpoint
 from saga_ray.models.towers import Tower
 from saga_ray.plan.counts import Row
 from saga_ray.plan.sizes import SupervisorSizes
 from saga_ray.plan.supervisors import supervisor_sizes
-from tests.models.supervisors import qwen, tiny_internvl, tiny_llava
+from tests.models.supervisors import qwen, tiny_gemma3, tiny_idefics3, tiny_internvl, tiny_llava
 
 PAIRS, GROUP, ANSWER = 2, 3, 9
 INTERNVL: dict[str, tuple[str, int, dict[str, Any]]] = {
@@ -36,7 +37,8 @@ INTERNVL: dict[str, tuple[str, int, dict[str, Any]]] = {
 }
 """Language model, size of pictures, vision model: at its own size, and interpolated with all else that
 InternViT can be."""
-KINDS = ("pocket", "qwen3_vl", "qwen2_5_vl", "llava-clip", "llava-siglip", *INTERNVL)
+PROJECTED = (*INTERNVL, "smolvlm", "gemma3")
+KINDS = ("pocket", "qwen3_vl", "qwen2_5_vl", "llava-clip", "llava-siglip", *PROJECTED)
 
 
 @dataclass
@@ -87,20 +89,31 @@ def small(kind: str, folder: Path, precision: str = "float32") -> Small:
     path: Path | str = folder
     if kind == "pocket":
         path = "furniture-pocket"
-    elif kind.startswith("llava"):
-        tiny_llava.checkpoint(folder / "checkpoint", "phi3" if kind == "llava-clip" else "qwen2", kind[6:])
-        path = folder / "supervisor"
-        tiny_llava.assemble.of_checkpoint(folder / "checkpoint", path, "birds")
-    elif kind in INTERNVL:
-        language, size, vision = INTERNVL[kind]
-        tiny_internvl.checkpoint(folder / "checkpoint", language, vision)
-        path = folder / "supervisor"
-        tiny_internvl.assemble.of_checkpoint(folder / "checkpoint", path, "birds", size)
-    else:
+    elif kind.startswith("qwen"):
         qwen.write_supervisor(kind, folder)
+    else:
+        size = checkpoint(kind, folder / "checkpoint")
+        path = folder / "supervisor"
+        of_checkpoint(folder / "checkpoint", path, "birds", size)
     supervisor = supervisors.load(path, precision)  # type: ignore[arg-type]
     settings = Settings(supervisor=SupervisorSettings(path=str(path)))
     return Small(supervisor, supervisor.build_tower(), supervisor_sizes(settings))
+
+
+def checkpoint(kind: str, folder: Path) -> int | None:
+    """Write one; returns the size of pictures, where its tower has a choice."""
+    if kind.startswith("llava"):
+        tiny_llava.checkpoint(folder, "phi3" if kind == "llava-clip" else "qwen2", kind[6:])
+        return None
+    if kind == "smolvlm":
+        tiny_idefics3.checkpoint(folder, tiny_idefics3.SMOLVLM)
+        return 96
+    if kind == "gemma3":
+        tiny_gemma3.checkpoint(folder)
+        return 84
+    language, size, vision = INTERNVL[kind]
+    tiny_internvl.checkpoint(folder, language, vision)
+    return size
 
 
 def operations(run: Callable[[], Any]) -> int:

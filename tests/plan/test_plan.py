@@ -21,7 +21,7 @@ from saga_ray.plan.sizes import ProjectorSizes
 from saga_ray.plan.supervisors import supervisor_sizes
 from saga_ray.plan.workload import Workload
 from tests.models.test_paper_presets import MODELS, released
-from tests.plan.models import INTERNVL, small
+from tests.plan.models import PROJECTED, small
 
 H200 = Speed(GPUS["h200"])
 LARGE, SMALL, POCKET, INTERN = "cub-qwen3vl-8b", "cub-qwen2.5vl-3b", "furniture", "cub-internvl3.5-8b"
@@ -63,8 +63,10 @@ def test_a_checkpoints_config_gives_the_same_sizes(name: str, tmp_path: Path) ->
     assert replace(given_, name=known.name) == known
 
 
-@pytest.mark.parametrize("kind", INTERNVL)
-def test_an_internvl_folder_and_its_checkpoint_give_the_same_sizes(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", PROJECTED)
+def test_a_folder_whose_tower_has_the_projector_and_its_checkpoint_give_the_same_sizes(
+    kind: str, tmp_path: Path
+) -> None:
     of_folder = small(kind, tmp_path).sizes
     size = f"data.image_size={of_folder.tower.image_size}"
     checkpoint = supervisor_sizes(resolve(INTERN, [size]), tmp_path / "checkpoint")

@@ -1,5 +1,5 @@
-"""Make a supervisor of a checkpoint of Qwen2.5-VL, Qwen3-VL, InternVL or LLaVA, or of a vision and a language
-model.
+"""Make a supervisor of a checkpoint of Qwen2.5-VL, Qwen3-VL, InternVL, Idefics3, SmolVLM, Gemma 3 or LLaVA,
+or of a vision and a language model.
 
 examples:
   saga supervisor assemble --checkpoint Qwen3-VL-8B-Instruct --vocabulary birds \\
@@ -26,7 +26,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--checkpoint",
         metavar="DIR",
         type=Path,
-        help="a checkpoint of Qwen2.5-VL, Qwen3-VL, InternVL3, InternVL3.5 or LLaVA",
+        help="a checkpoint of Qwen2.5-VL, Qwen3-VL, InternVL3, InternVL3.5, Idefics3, SmolVLM, Gemma 3 or "
+        "LLaVA",
     )
     parser.add_argument("--vision", metavar="DIR", type=Path, help="a checkpoint of CLIP or SigLIP")
     parser.add_argument(
@@ -44,7 +45,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--image-size",
         type=int,
         metavar="PIXELS",
-        help="side of the pictures that a Qwen-VL or InternVL model reads; default: 224",
+        help="side of the pictures that the model reads, for all but LLaVA; default: 224",
     )
     parser.add_argument(
         "--seed", type=int, metavar="N", help="of the new projector's weights, with --vision; default: 0"

@@ -29,7 +29,13 @@ def of_checkpoint(checkpoint: Path, output: Path, vocabulary: str | None, image_
     """Take a whole multimodal checkpoint as a supervisor named as its folder. Raises UserError where it is of
     no family, or has parts that the family does not know; nothing is left behind then.
     """
-    from saga_ray.models.supervisors import _internvl_assemble, _llava_assemble, _qwen_vl_assemble
+    from saga_ray.models.supervisors import (
+        _gemma3_assemble,
+        _idefics3_assemble,
+        _internvl_assemble,
+        _llava_assemble,
+        _qwen_vl_assemble,
+    )
 
     kind = config_of(checkpoint).model_type
     if vocabulary is not None:
@@ -38,16 +44,19 @@ def of_checkpoint(checkpoint: Path, output: Path, vocabulary: str | None, image_
         if image_size is not None:
             raise UserError("a LLaVA tower reads pictures of one size: leave --image-size out")
         _llava_assemble.of_checkpoint(checkpoint, output, vocabulary)
-    elif kind in _qwen_vl_assemble.FAMILIES:
-        _qwen_vl_assemble.of_checkpoint(checkpoint, output, vocabulary, image_size)
-    elif kind == "internvl":
-        _internvl_assemble.of_checkpoint(checkpoint, output, vocabulary, image_size)
-    else:
-        known = ", ".join(("llava", *_qwen_vl_assemble.FAMILIES, "internvl"))
+        return
+    of_any_size = {
+        **dict.fromkeys(_qwen_vl_assemble.FAMILIES, _qwen_vl_assemble),
+        "internvl": _internvl_assemble,
+        **dict.fromkeys(_idefics3_assemble.KINDS, _idefics3_assemble),
+        "gemma3": _gemma3_assemble,
+    }
+    if kind not in of_any_size:
         raise UserError(
-            f"{checkpoint} holds a checkpoint of type {kind!r}; known are {known}, or give a language and a "
-            "vision model with --language and --vision."
+            f"{checkpoint} holds a checkpoint of type {kind!r}; known are llava, {', '.join(of_any_size)}, "
+            "or give a language and a vision model with --language and --vision."
         )
+    of_any_size[kind].of_checkpoint(checkpoint, output, vocabulary, image_size)
 
 
 def config_of(folder: Path) -> Any:

@@ -45,7 +45,8 @@ class ChatSupervisor(Supervisor):
         tokenizer: PreTrainedTokenizerBase,
         image_token: str,
         language_model: PreTrainedModel,
-        image_marks: tuple[str, str] | None = None,
+        image_marks: tuple[str, str] = ("", ""),
+        template_token: str | None = None,
     ) -> None:
         super().__init__()
         self.folder, self.name = folder, name
@@ -54,7 +55,8 @@ class ChatSupervisor(Supervisor):
         self.words = vocabulary or vocabularies.plain(name, ["look"])
         self.verdict_key = self.words.verdict_key
         self.tokenizer, self.language_model = tokenizer, language_model
-        self.chat = ChatPrompt(tokenizer, image_token, folder / LANGUAGE_MODEL, image_marks)
+        where = folder / LANGUAGE_MODEL
+        self.chat = ChatPrompt(tokenizer, image_token, where, image_marks, template_token)
         self.answers = WrittenAnswers(tokenizer, self.words)
         self._layouts: dict[str, tuple[list[int], list[int], list[int]]] = {}
 
@@ -80,6 +82,11 @@ class ChatSupervisor(Supervisor):
         a = len(before)
         b = a + self.tokens_per_image + len(between)
         return slice(a, a + self.tokens_per_image), slice(b, b + self.tokens_per_image)
+
+    def spans(self, token_ids: Sequence[int]) -> tuple[slice, ...]:
+        """Where images' tokens stand in a prompt's token ids."""
+        starts = [at for at, token in enumerate(token_ids) if token == self.chat.image_token_id]
+        return tuple(slice(at, at + self.tokens_per_image) for at in starts[:: self.tokens_per_image])
 
     def _layout(self, style: str) -> tuple[list[int], list[int], list[int]]:
         """Token ids before, between and after the two images."""

@@ -26,7 +26,6 @@ from saga_ray.errors import UserError
 from saga_ray.models.supervisors import _assemble as assemble
 from saga_ray.models.supervisors import _split_assemble as split
 from saga_ray.models.supervisors._chat_prompt import ChatPrompt, end_of_answer
-from saga_ray.models.supervisors._split import widen_window
 from saga_ray.models.supervisors.llava import FAMILY, Projector
 from saga_ray.models.towers.clip import ACTIVATIONS, DEVIATION, MEAN, Clip
 
@@ -57,7 +56,6 @@ def of_checkpoint(checkpoint: Path, output: Path, vocabulary: str | None) -> Non
     ChatPrompt(tokenizer, image_token, checkpoint)  # can it be asked?
     _check_processor(checkpoint, config.vision_config, kind)
     layers = _layers(config.vision_config, layer)
-    widen_window(config.text_config, checkpoint)
     whole: Any = LlavaForConditionalGeneration.from_pretrained(checkpoint, dtype="auto")
     model = whole.model
     projector = Projector(
@@ -90,7 +88,6 @@ def of_parts(vision: Path, language: Path, output: Path, vocabulary: str | None,
     tokenizer = assemble.tokenizer_of(language)
     tokenizer.add_tokens([IMAGE_TOKEN], special_tokens=True)
     ChatPrompt(tokenizer, IMAGE_TOKEN, language)  # can it be asked?
-    widen_window(assemble.config_of(language).get_text_config(), language)
     seeing: Any = AutoModel.from_pretrained(vision, dtype="auto")
     seeing = getattr(seeing, "vision_model", seeing)
     try:

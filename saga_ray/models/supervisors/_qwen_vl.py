@@ -97,7 +97,7 @@ class QwenVL(ChatSupervisor):
         """See `Supervisor`."""
         assert prompt.image_embeds_ND is not None
         embeds_LH = self._embedded(prompt.token_ids).clone()
-        spans = self._spans(prompt.token_ids)
+        spans = self.spans(prompt.token_ids)
         for span, x_ND in zip(spans, torch.split(prompt.image_embeds_ND, self.tokens_per_image), strict=True):
             embeds_LH[span] = x_ND.to(embeds_LH)
         return embeds_LH, spans
@@ -105,10 +105,6 @@ class QwenVL(ChatSupervisor):
     def engine_image_fields(self) -> dict[str, Tensor]:
         """The grid of patches: time, height, width."""
         return {"image_grid_thw": torch.tensor([1, self.grid, self.grid])}
-
-    def _spans(self, token_ids: Sequence[int]) -> tuple[slice, ...]:
-        starts = [at for at, token in enumerate(token_ids) if token == self.image_token_id]
-        return tuple(slice(at, at + self.tokens_per_image) for at in starts[:: self.tokens_per_image])
 
     # As embedder of composed retrieval
 

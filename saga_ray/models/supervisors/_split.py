@@ -1,6 +1,6 @@
-"""What supervisors share whose folder holds the vision tower and the language model apart (LLaVA's and
-InternVL's): the language model's folder is a plain decoder's, and engines are fed by embeddings of the whole
-prompt.
+"""What supervisors share whose folder holds the vision tower and the language model apart (LLaVA's and those
+of `_projected`): the language model's folder is a plain decoder's, and engines are fed by embeddings of the
+whole prompt.
 
 Legend: P pairs, N patch tokens of an image, D token width, H width of the language model, L prompt length.
 """
@@ -38,13 +38,16 @@ class SplitSupervisor(ChatSupervisor):
         description: dict[str, Any],
         language_model: PreTrainedModel,
         tower: towers.Tower,
-        image_marks: tuple[str, str] | None = None,
+        image_marks: tuple[str, str] = ("", ""),
+        template_token: str | None = None,
     ) -> None:
         named = description["vocabulary"]
         words = vocabularies.load(named, folder) if named else None
         tokenizer = AutoTokenizer.from_pretrained(folder / LANGUAGE_MODEL)
         name, image_token = description["name"], description["image_token"]
-        super().__init__(folder, name, words, tokenizer, image_token, language_model, image_marks)
+        super().__init__(
+            folder, name, words, tokenizer, image_token, language_model, image_marks, template_token
+        )
         self.description = description
         self.tokens_per_image, self.token_width = tower.tokens_per_image, tower.token_width
         self.eos_token_id = int(tokenizer.get_vocab()[description["end"]])
@@ -88,12 +91,12 @@ def description_of(folder: Path, needed: Sequence[str], fields: Sequence[str]) -
 
 
 def language_model_of(folder: Path, precision: str) -> PreTrainedModel:
-    """A supervisor's language model. Raises UserError where replay cannot compute it."""
+    """A supervisor's language model."""
     disable_progress_bar()  # type: ignore[no-untyped-call]
     language_model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         folder / LANGUAGE_MODEL, dtype=getattr(torch, precision)
     )
-    widen_window(language_model.config, folder / LANGUAGE_MODEL)
+    drop_idle_window(language_model.config)
     return language_model
 
 
@@ -104,18 +107,9 @@ def tower_shape(folder: Path) -> towers.Tower:
         return towers.build(stored["name"], stored["config"])
 
 
-def widen_window(config: PreTrainedConfig, where: Path) -> None:
-    """Take away a sliding window that no text can leave, as Phi-3.5's of 262,144 of its 131,072 positions.
-
-    Raises UserError for a smaller one: replay has no windows.
-    """
+def drop_idle_window(config: PreTrainedConfig) -> None:
+    """Take away a sliding window that no text can leave, as Phi-3.5's of 262,144 of its 131,072 positions:
+    all that it does is to make engines and the library compute masks."""
     window = getattr(config, "sliding_window", None)
-    if window is None:
-        return
-    if window < config.max_position_embeddings:
-        raise UserError(
-            f"The language model in {where} attends to the last {window:,} of its "
-            f"{config.max_position_embeddings:,} positions only, which replay cannot do: choose one without "
-            "a sliding window, or lower max_position_embeddings in its config.json to that."
-        )
-    config.sliding_window = None
+    if window is not None and window >= config.max_position_embeddings:
+        config.sliding_window = None

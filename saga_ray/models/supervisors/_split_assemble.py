@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 from saga_ray.models import towers
 from saga_ray.models.supervisors import _assemble as assemble
 from saga_ray.models.supervisors._chat import LANGUAGE_MODEL
-from saga_ray.models.supervisors._split import widen_window
+from saga_ray.models.supervisors._split import drop_idle_window
 
 
 def language_model_of(whole: Any) -> PreTrainedModel:
@@ -20,7 +20,7 @@ def language_model_of(whole: Any) -> PreTrainedModel:
     causal: Any = AutoModelForCausalLM
     with torch.device("meta"):  # its parts are put in
         language_model: Any = causal.from_config(whole.config.text_config, dtype=whole.dtype)
-    setattr(language_model, language_model.base_model_prefix, whole.model.language_model)
+    setattr(language_model, language_model.base_model_prefix, whole.get_decoder())
     language_model.set_output_embeddings(whole.lm_head)
     language_model.generation_config = whole.generation_config
     # the whole model's configuration may say other than its text's
@@ -39,7 +39,7 @@ def write(
     files: Mapping[str, bytes],
 ) -> None:
     """Write a supervisor's folder, whole or not at all; `files` are the family's own."""
-    widen_window(language_model.config, output)
+    drop_idle_window(language_model.config)
     with assemble.new_folder(output, description) as folder:
         towers.save(tower, folder / "tower", tower_dtype)
         for name, content in files.items():

@@ -65,6 +65,8 @@ class Supervisor(nn.Module, ABC):
     verdict_key: str
     """Key of the answer's yes/no verdict, for example ``same_species``."""
     eos_token_id: int
+    images_attend_both_ways: bool = False
+    """Tokens of one image attend to each other, also to later ones; else all attention is causal."""
     image_token_id: int | None = None
     """Where given, engine prompts hold images' tokens, and this placeholder in their token ids; else they are
     embedded whole."""
@@ -161,7 +163,8 @@ class Supervisor(nn.Module, ABC):
     def positions(self, images: Sequence[slice], length: int) -> Tensor:
         """Rotary positions of ``length`` tokens, with images' tokens at ``images``: long, sequence last.
 
-        A plain decoder counts 0, 1, 2. Families with positions in time, height and width return three rows.
+        A plain decoder counts 0, 1, 2. Families with positions in time, height and width return three rows;
+        those whose images attend both ways, a second one that tells images apart.
         """
         return torch.arange(length, device=self.language_model.device)
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from transformers import InternVLConfig, InternVLVisionConfig, InternVLVisionModel
 from transformers.models.internvl.modeling_internvl import InternVLMultiModalProjector
 
-from saga_ray.models.towers._squares import SquareTower, architecture
+from saga_ray.models.towers._projected import ProjectedTower
 
 CONSTANT: dict[str, Any] = {
     "hidden_dropout_prob": 0.0,
@@ -35,7 +35,7 @@ CONSTANT: dict[str, Any] = {
 """Of every tower: nothing is random, and there is no weight that takes no part."""
 
 
-class InternVLTower(SquareTower):
+class InternVLTower(ProjectedTower):
     """See the module."""
 
     name = "internvl"
@@ -54,19 +54,10 @@ class InternVLTower(SquareTower):
         super().__init__(image_size, merge * vision.patch_size[0], mean, std)
         self.visual, self.projector = visual, projector
         self.merge, self.activation = merge, activation
-        projected: Any = projector
-        self.token_width = int(projected.linear_2.out_features)
-
-    def forward(self, images_BHWC: Tensor) -> Tensor:
-        """Tokens x_BND of uint8 RGB pictures."""
-        return self.encode(self.pixels(images_BHWC))
-
-    def pixels(self, images_BHWC: Tensor) -> Tensor:
-        """The processor's pixel_values of one tile: pixels_BCHW."""
-        return self.normalised(images_BHWC).permute(0, 3, 1, 2)
+        self.token_width = int(self.projector.linear_2.out_features)
 
     def encode(self, pixels_BCHW: Tensor) -> Tensor:
-        """Tokens x_BND of pictures that are normalised already."""
+        """See `ProjectedTower`."""
         patches_BTV = self.visual(pixel_values=pixels_BCHW).last_hidden_state[:, 1:]
         split = (self.side, self.merge)
         patches_BGmGmV = patches_BTV.reshape(len(patches_BTV), *split, *split, -1)
@@ -77,15 +68,7 @@ class InternVLTower(SquareTower):
 
     def config(self) -> dict[str, Any]:
         """Arguments of ``build``."""
-        vision: Any = self.visual.config
-        return {
-            "vision": architecture(vision),
-            "width": self.token_width,
-            "merge": self.merge,
-            "activation": self.activation,
-            "image_size": self.image_size,
-            **self.statistics,
-        }
+        return super().config() | {"activation": self.activation}
 
 
 def build(

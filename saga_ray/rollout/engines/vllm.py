@@ -34,8 +34,13 @@ shared."""
 
 
 def build(supervisor: Supervisor, settings: RolloutSettings, prompt_length: int) -> VllmEngine:
-    """Raises `UserError` where vLLM is not installed, or built for another device than
-    `rollout.gpus_per_actor`."""
+    """Raises `UserError` where vLLM is not installed, is built for another device than
+    `rollout.gpus_per_actor`, or would read the supervisor's prompts otherwise."""
+    if supervisor.images_attend_both_ways:
+        raise UserError(
+            f"In {supervisor.name} tokens of an image attend to later ones of it, which vLLM does not let "
+            "them where it is given embeddings: set rollout.engine=transformers"
+        )
     return VllmEngine(
         supervisor.folder / "language_model",
         settings,

@@ -179,9 +179,8 @@ def _whole(**changes: Any) -> Callable[[dict[str, Any]], None]:
     [
         (
             _text(model_type="gpt_oss"),
-            "of type 'gpt_oss'; known in an InternVL checkpoint are llama, qwen2, q",
+            "'gpt_oss'; known in a checkpoint of type 'internvl' are llama, qwen2, qwen3",
         ),
-        (_text(model_type="qwen2", use_sliding_window=True, sliding_window=64), "attends to the last 64 of"),
         (_whole(vision_feature_layer=-2), "vision_feature_layer -2; only -1 can be read"),
         (_whole(vision_feature_select_strategy="full"), "'full'; only 'default' can be read"),
         (_whole(downsample_ratio=0.4), "downsample_ratio 0.4: a token would be no whole number of patches"),

@@ -164,14 +164,15 @@ def test_parts_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         refused("to 336 pixels, and the vision model reads 28", "clip", "phi")
 
 
-def test_what_replay_cannot_compute_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("window", "kept"), [(4096, None), (100, 100)])
+def test_a_window_that_no_text_can_leave_is_taken_away(window: int, kept: int | None, tmp_path: Path) -> None:
     vision_model(tmp_path / "clip")
     language_model(tmp_path / "phi")
     config = Phi3Config.from_pretrained(tmp_path / "phi")
-    config.sliding_window = 100
+    config.sliding_window = window
     config.save_pretrained(tmp_path / "phi")
-    with pytest.raises(UserError, match="attends to the last 100 of its 2,048 positions"):
-        assemble.of_parts(tmp_path / "clip", tmp_path / "phi", tmp_path / "made", None, 0)
+    assemble.of_parts(tmp_path / "clip", tmp_path / "phi", tmp_path / "made", None, 0)
+    assert supervisors.load(tmp_path / "made").language_model.config.sliding_window == kept
 
 
 def test_a_bare_checkpoint_is_no_supervisor(tmp_path: Path) -> None:

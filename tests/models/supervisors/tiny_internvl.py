@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,9 @@ from transformers import InternVLConfig, InternVLForConditionalGeneration, PreTr
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 
 from saga_ray.models.supervisors import _internvl_assemble as assemble
-from saga_ray.models.supervisors.internvl import InternVL, load
-from tests.models.supervisors.tiny_llava import _trained, exact_norms
+from saga_ray.models.supervisors.internvl import load
+from tests.models.supervisors.projected import Pair, exactly
+from tests.models.supervisors.tiny_llava import _trained
 
 PATCH, MERGE, TOKENS = 14, 2, 4
 PIXELS = 56
@@ -108,25 +108,11 @@ def checkpoint(folder: Path, language: str = "qwen3", vision: dict[str, Any] | N
     return model
 
 
-@dataclass
-class Pair:
-    """transformers' own whole model, and the supervisor of its checkpoint, both float64 throughout."""
-
-    whole: Any
-    supervisor: InternVL
-
-    def tower(self) -> Any:
-        return self.supervisor.build_tower().double()
-
-
 def pair(folder: Path, language: str, size: int, vision: dict[str, Any] | None = None) -> Pair:
-    """Both, of one checkpoint in `folder`, for pictures of a size."""
+    """Model and supervisor of one checkpoint in `folder`, for pictures of a size."""
     model = checkpoint(folder / "checkpoint", language, vision)
     assemble.of_checkpoint(folder / "checkpoint", folder / "supervisor", "birds", size)
-    supervisor = load(folder / "supervisor", "float32").double()
-    exact_norms(model.model.language_model)
-    exact_norms(supervisor)
-    return Pair(model.double().requires_grad_(False), supervisor)
+    return exactly(model, load(folder / "supervisor", "float32"), size, size // PATCH // MERGE)
 
 
 def description(folder: Path) -> dict[str, Any]:

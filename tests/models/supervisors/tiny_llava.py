@@ -143,8 +143,9 @@ def exact_norms(model: nn.Module) -> None:
 
 
 def _exact(self: Any, hidden: Tensor) -> Tensor:
-    scale = (hidden.pow(2).mean(-1, keepdim=True) + self.variance_epsilon).rsqrt()
-    normed: Tensor = self.weight * (hidden * scale)
+    gemma = type(self).__name__.startswith("Gemma")
+    scale = (hidden.pow(2).mean(-1, keepdim=True) + (self.eps if gemma else self.variance_epsilon)).rsqrt()
+    normed: Tensor = (self.weight + gemma) * (hidden * scale)
     return normed
 
 

@@ -4,6 +4,7 @@ does, given the same pixels. Everything is float64.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,16 @@ from saga_ray.composed.embedder import Embedder
 from saga_ray.models.replay import replay
 from saga_ray.models.supervisors._split import SplitSupervisor
 from saga_ray.prompts import composed as prompts
-from tests.models.supervisors.tiny_llava import ANSWER, EAGER
+from tests.models.supervisors.tiny_llava import ANSWER, EAGER, exact_norms
 
 EXACT = {"rtol": 1e-8, "atol": 1e-10}
+Arguments = Callable[[Tensor, Tensor | None], dict[str, Any]]
+"""A whole model's, for token ids (1, S) and the normalised pictures that stand in them."""
+
+
+def plain(ids_1S: Tensor, pixels_BCHW: Tensor | None) -> dict[str, Any]:
+    """Most models': the two as they are."""
+    return {"input_ids": ids_1S, "pixel_values": pixels_BCHW}
 
 
 def answers(supervisor: SplitSupervisor) -> tuple[Tensor, Tensor]:
@@ -39,12 +47,17 @@ def prompt_ids(supervisor: SplitSupervisor, style: str) -> list[int]:
 
 
 def check_replay(
-    whole: Any, supervisor: SplitSupervisor, tower: Any, images_2HWC: Tensor, shared_prefix: bool
+    whole: Any,
+    supervisor: SplitSupervisor,
+    tower: Any,
+    images_2HWC: Tensor,
+    shared_prefix: bool,
+    arguments: Arguments = plain,
+    layer: int = 1,
 ) -> None:
     """Log-probabilities of three answers, the gradient at the pixels of both pictures, and the attention of
     a layer, against one whole forward an answer with `pixel_values`."""
     tokens_1GT, mask_1GT = answers(supervisor)
-    layer = 1
     pixels_2CHW = tower.pixels(images_2HWC).detach()
     weight_GT = torch.randn(
         mask_1GT[0].shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2)
@@ -69,14 +82,11 @@ def check_replay(
     theirs_2CHW = pixels_2CHW.clone().requires_grad_(True)
     ids = prompt_ids(supervisor, "attributes")
     total = torch.zeros((), dtype=torch.float64)
-    whole.model.language_model.set_attn_implementation(EAGER)
+    whole.get_decoder().set_attn_implementation(EAGER)
     for g, (tokens_T, mask_T) in enumerate(zip(tokens_1GT[0], mask_1GT[0], strict=True)):
         answer = tokens_T[mask_T]
-        output = whole(
-            input_ids=torch.cat([torch.tensor(ids), answer])[None],
-            pixel_values=theirs_2CHW,
-            output_attentions=True,
-        )
+        ids_1S = torch.cat([torch.tensor(ids), answer])[None]
+        output = whole(**arguments(ids_1S, theirs_2CHW), output_attentions=True)
         logp_T = output.logits[0, len(ids) - 1 : -1].log_softmax(-1)[range(len(answer)), answer]
         torch.testing.assert_close(logp_GT[g][mask_T], logp_T, **EXACT)
         total = total + (logp_T * weight_GT[g][mask_T]).sum()
@@ -109,10 +119,16 @@ def check_replay(
     torch.testing.assert_close(gradient_2CHW, expected_2CHW, rtol=1e-7, atol=1e-9 * scale)
 
 
-def check_embedder(whole: Any, supervisor: SplitSupervisor, images_BHWC: Tensor, ended: bool) -> None:
+def check_embedder(
+    whole: Any,
+    supervisor: SplitSupervisor,
+    images_BHWC: Tensor,
+    ended: bool,
+    arguments: Arguments = plain,
+) -> None:
     """Of two pictures, with sentences and without, and of sentences alone."""
     embedder = Embedder(supervisor, end=ended)
-    embedder.tower.double()
+    exact_norms(embedder.tower.double())
     sentences = ["a red chair", "the same lamp, but much taller and in dark green"]
     with torch.no_grad():
         x_BND = embedder.tokens(images_BHWC)
@@ -136,5 +152,5 @@ def check_embedder(whole: Any, supervisor: SplitSupervisor, images_BHWC: Tensor,
                     *after,
                 ]
                 ids += [supervisor.eos_token_id] * ended
-                output = whole.model(input_ids=torch.tensor([ids]), pixel_values=pixels if image else None)
+                output = whole.model(**arguments(torch.tensor([ids]), pixels if image else None))
                 torch.testing.assert_close(found[kind][row], output.last_hidden_state[0, -1], **EXACT)
