@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from saga_ray.errors import UserError
+from saga_ray.plan.external import external
 from saga_ray.plan.sizes import Attention, Product, TowerSizes
 
 
@@ -239,6 +240,7 @@ TOWERS: dict[str, Callable[[dict[str, Any]], TowerSizes]] = {
     "qwen2_5_vl": qwen2_5_vl,
     "internvl": internvl,
     "clip": clip,
+    "external": external,
     "efficientnet_lite0": efficientnet_lite0,
 }
 

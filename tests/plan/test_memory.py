@@ -23,6 +23,8 @@ TOWER_TOLERANCE = 0.06
 autocast on a CPU does not run its norms in float32, as on a GPU."""
 INTERNVL_TOLERANCE = 0.001
 """Nothing of it is kept once: measured was 0, in both precisions."""
+EXTERNAL_TOLERANCE = 0.02
+"""DINOv3's rotary angles are kept once, and in a tower as small as this they are 1.5 %."""
 REPLAY_TOLERANCE = 0.02
 WIDE_WORDS = 0.06
 """See `replay_kept` of float32 Qwen3-VL."""
@@ -41,7 +43,8 @@ def test_what_the_tower_keeps(model: tuple[str, str, Small]) -> None:
     with kept_bytes([made.tower], counted), torch.autocast("cpu", torch.bfloat16, enabled=rounded):
         made.tower(made.pictures(IMAGES))
     expected = memory.tower_kept(made.sizes.tower, IMAGES, BYTES[precision])
-    tolerance = INTERNVL_TOLERANCE if kind in INTERNVL else TOWER_TOLERANCE
+    tolerances = dict.fromkeys(INTERNVL, INTERNVL_TOLERANCE) | {"external": EXTERNAL_TOLERANCE}
+    tolerance = tolerances.get(kind, TOWER_TOLERANCE)
     assert counted[0] == pytest.approx(expected, rel=tolerance)
 
 

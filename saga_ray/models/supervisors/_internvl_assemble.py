@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,12 @@ from saga_ray.models.supervisors._chat_prompt import ChatPrompt, end_of_answer
 from saga_ray.models.supervisors._split import widen_window
 from saga_ray.models.supervisors.internvl import FAMILY
 from saga_ray.models.towers._squares import architecture
+from saga_ray.models.towers.conversion.processor import statistics
 
 LANGUAGE_MODELS = ("llama", "qwen2", "qwen3")
 """Plain decoders, tested; InternVL3.5 has others of experts, one of them with attention sinks."""
 MARKS = {"start_image_token": "<img>", "end_image_token": "</img>"}
 """The tokenizer's names of the tokens around a picture, and what they are where it has none."""
-PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
 
 def of_checkpoint(checkpoint: Path, output: Path, vocabulary: str | None, image_size: int | None) -> None:
@@ -42,7 +41,7 @@ def of_checkpoint(checkpoint: Path, output: Path, vocabulary: str | None, image_
         "merge": merge,
         "activation": config.projector_hidden_act,
         "image_size": assemble.image_size(image_size, merge * config.vision_config.patch_size[0]),
-        **_statistics(checkpoint),
+        **statistics(checkpoint),
     }
     if not list(checkpoint.glob("*.safetensors")):
         raise UserError(
@@ -88,20 +87,6 @@ def _check(config: Any, where: Path) -> None:
         height, width = getattr(config.vision_config, name)
         if height != width:
             raise UserError(f"The vision model in {where} has {name} {height} x {width}: it must be square.")
-
-
-def _statistics(checkpoint: Path) -> dict[str, list[float]]:
-    """What pixels are normalised with."""
-    for file in PROCESSORS:
-        if (checkpoint / file).is_file():
-            stored = json.loads((checkpoint / file).read_text(encoding="utf-8"))
-            stored = stored.get("image_processor", stored)
-            if "image_mean" in stored and "image_std" in stored:
-                return {"mean": stored["image_mean"], "std": stored["image_std"]}
-    raise UserError(
-        f"The checkpoint in {checkpoint} is not complete: {PROCESSORS[0]} with image_mean and image_std must "
-        "be there."
-    )
 
 
 def _tower(model: nn.Module, config: dict[str, Any]) -> towers.Tower:

@@ -65,7 +65,11 @@ class SplitSupervisor(ChatSupervisor):
         named = self.description["vocabulary"]
         if named and named.endswith(".toml"):
             shutil.copy(self.folder / named, folder / named)
-        describe(folder, {"family": self.family, **self.description})
+        self.describe(folder, {})
+
+    def describe(self, folder: Path, numbers: dict[str, Any]) -> None:
+        """Write `supervisor.json`: what `load` needs, and `numbers` about the supervisor."""
+        describe(folder, {"family": self.family, **self.description, **numbers})
 
 
 def description_of(folder: Path, needed: Sequence[str], fields: Sequence[str]) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 transformers): a CLIP or SigLIP vision transformer, a two-layer projector, and a decoder language model.
 
 A supervisor's folder, which ``saga supervisor assemble`` makes of a LLaVA checkpoint or of a vision and a
-language model:
+language model, and ``saga supervisor train`` of any vision model and a language model (an external tower):
 
     supervisor.json         {"family": "llava", "name": …, "image_token": "<image>", "end": the token that
                             ends an answer, "activation": the projector's, "vocabulary": a name of
                             `saga_ray/prompts/vocabularies`, or a TOML file in this folder, or null}
-    tower/                  the vision transformer up to the layer whose patch tokens are read
+    tower/                  the vision transformer up to the layer whose patch tokens are read, or an external
+                            tower
     projector.safetensors   linear_1 and linear_2
     language_model/         the language model and its tokenizer, with its chat template, an ordinary
                             Hugging Face folder: what vLLM loads
@@ -85,9 +86,15 @@ class Llava(SplitSupervisor):
 
     def save(self, folder: Path, tower: towers.Tower) -> None:
         """See `Supervisor`."""
-        weights = {name: value.detach().contiguous() for name, value in self.projector.state_dict().items()}
-        (folder / "projector.safetensors").write_bytes(to_safetensors(weights))
+        self.save_projector(folder)
         super().save(folder, tower)
+
+    def save_projector(self, folder: Path) -> None:
+        """Write its projector's weights."""
+        weights = {
+            name: value.detach().cpu().contiguous() for name, value in self.projector.state_dict().items()
+        }
+        (folder / "projector.safetensors").write_bytes(to_safetensors(weights))
 
 
 def load(folder: Path, precision: str) -> Llava:
