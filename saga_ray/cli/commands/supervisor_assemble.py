@@ -1,5 +1,5 @@
-"""Make a supervisor of a checkpoint of Qwen2.5-VL, Qwen3-VL, InternVL or LLaVA, or of a vision and a language
-model.
+"""Make a supervisor of a checkpoint of Qwen2.5-VL, Qwen3-VL, InternVL, LLaVA or LLaVA-OneVision, or of a
+vision and a language model.
 
 examples:
   saga supervisor assemble --checkpoint Qwen3-VL-8B-Instruct --vocabulary birds \\
@@ -26,7 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--checkpoint",
         metavar="DIR",
         type=Path,
-        help="a checkpoint of Qwen2.5-VL, Qwen3-VL, InternVL3, InternVL3.5 or LLaVA",
+        help="a checkpoint of Qwen2.5-VL, Qwen3-VL, InternVL3, InternVL3.5, LLaVA or LLaVA-OneVision",
     )
     parser.add_argument("--vision", metavar="DIR", type=Path, help="a checkpoint of CLIP or SigLIP")
     parser.add_argument(

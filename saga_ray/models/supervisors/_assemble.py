@@ -34,7 +34,7 @@ def of_checkpoint(checkpoint: Path, output: Path, vocabulary: str | None, image_
     kind = config_of(checkpoint).model_type
     if vocabulary is not None:
         vocabularies.load(vocabulary)  # is there one? Weights are read for minutes
-    if kind == "llava":
+    if kind in _llava_assemble.WHOLE:
         if image_size is not None:
             raise UserError("a LLaVA tower reads pictures of one size: leave --image-size out")
         _llava_assemble.of_checkpoint(checkpoint, output, vocabulary)
@@ -43,7 +43,7 @@ def of_checkpoint(checkpoint: Path, output: Path, vocabulary: str | None, image_
     elif kind == "internvl":
         _internvl_assemble.of_checkpoint(checkpoint, output, vocabulary, image_size)
     else:
-        known = ", ".join(("llava", *_qwen_vl_assemble.FAMILIES, "internvl"))
+        known = ", ".join((*_llava_assemble.WHOLE, *_qwen_vl_assemble.FAMILIES, "internvl"))
         raise UserError(
             f"{checkpoint} holds a checkpoint of type {kind!r}; known are {known}, or give a language and a "
             "vision model with --language and --vision."

@@ -45,7 +45,7 @@ class ChatSupervisor(Supervisor):
         tokenizer: PreTrainedTokenizerBase,
         image_token: str,
         language_model: PreTrainedModel,
-        image_marks: tuple[str, str] | None = None,
+        image_marks: tuple[Sequence[str], Sequence[str]] = ((), ()),
     ) -> None:
         super().__init__()
         self.folder, self.name = folder, name
@@ -96,9 +96,7 @@ class ChatSupervisor(Supervisor):
 
     def _embedded(self, ids: Sequence[int]) -> Tensor:
         """Words, e_LH."""
-        return self.answer_embeddings(
-            torch.tensor(list(ids), dtype=torch.long, device=self.language_model.device)
-        )
+        return self.prompt_words(torch.tensor(list(ids), dtype=torch.long, device=self.language_model.device))
 
     # As embedder of composed retrieval
 

@@ -9,6 +9,7 @@ mark before and behind each picture, which its template leaves out.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
@@ -24,8 +25,8 @@ _PROBE = "What is it?"
 class ChatPrompt:
     """Lays out what a user asks.
 
-    `where` names the tokenizer's folder in messages; `marks` are the tokens before and behind a picture that
-    the chat template leaves to the model's processor. Raises UserError where the tokenizer has no chat
+    `where` names the tokenizer's folder in messages; `marks` are the tokens before and those behind a picture
+    that the chat template leaves to the model's processor. Raises UserError where the tokenizer has no chat
     template, lacks the image token or a mark, or its template takes no pictures.
     """
 
@@ -34,7 +35,7 @@ class ChatPrompt:
         tokenizer: PreTrainedTokenizerBase,
         image_token: str,
         where: object,
-        marks: tuple[str, str] | None = None,
+        marks: tuple[Sequence[str], Sequence[str]] = ((), ()),
     ) -> None:
         self.tokenizer: Any = tokenizer
         self.image_token = image_token
@@ -43,14 +44,14 @@ class ChatPrompt:
                 f"The tokenizer in {where} has no chat template: copy the model's chat_template.jinja there."
             )
         known = tokenizer.get_vocab()
-        for token in (image_token, *(marks or ())):
+        for token in (image_token, *marks[0], *marks[1]):
             if token not in known:
                 raise UserError(
                     f"The tokenizer in {where} has no token {token!r} for pictures: "
                     "make the folder with `saga supervisor assemble`."
                 )
         self.image_token_id: int = known[image_token]
-        self._marks: list[list[int]] = [[known[mark]] for mark in marks] if marks else [[], []]
+        self._marks = [[int(known[mark]) for mark in side] for side in marks]
         self._in_parts = self._takes(in_parts=True)
         if not self._in_parts and not self._takes(in_parts=False):
             raise UserError(

@@ -33,7 +33,7 @@ def of_checkpoint(checkpoint: Path, output: Path, vocabulary: str | None, image_
     tokenizer = assemble.tokenizer_of(checkpoint)
     image_token: Any = tokenizer.convert_ids_to_tokens(config.image_token_id)
     marks = [getattr(tokenizer, name, usual) for name, usual in MARKS.items()]
-    ChatPrompt(tokenizer, image_token, checkpoint, (marks[0], marks[1]))  # can it be asked?
+    ChatPrompt(tokenizer, image_token, checkpoint, (marks[:1], marks[1:]))  # can it be asked?
     merge = round(1 / config.downsample_ratio)
     tower_config = {
         "vision": architecture(config.vision_config),

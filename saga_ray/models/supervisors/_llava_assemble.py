@@ -18,6 +18,7 @@ from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     LlavaForConditionalGeneration,
+    LlavaOnevisionForConditionalGeneration,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -34,12 +35,17 @@ from saga_ray.models.towers.conversion import processor
 
 IMAGE_TOKEN, ACTIVATION, LAYER = "<image>", "gelu", -2
 """What LLaVA has, for parts that come without."""
+WHOLE: dict[str, type[PreTrainedModel]] = {
+    "llava": LlavaForConditionalGeneration,
+    "llava_onevision": LlavaOnevisionForConditionalGeneration,
+}
+"""Types of checkpoints that can be taken apart."""
 KINDS = {"clip_vision_model": "clip", "siglip_vision_model": "siglip"}
 
 
 def of_checkpoint(checkpoint: Path, output: Path, vocabulary: str | None) -> None:
-    """Split a checkpoint of LlavaForConditionalGeneration. Raises UserError where it has parts that the
-    family does not know; nothing is left behind then.
+    """Split a checkpoint of LlavaForConditionalGeneration, or of LLaVA-OneVision's class. Raises UserError
+    where it has parts that the family does not know; nothing is left behind then.
     """
     config = assemble.config_of(checkpoint)
     layer = config.vision_feature_layer
@@ -59,15 +65,17 @@ def of_checkpoint(checkpoint: Path, output: Path, vocabulary: str | None) -> Non
     _check_processor(checkpoint, config.vision_config, kind)
     layers = _layers(config.vision_config, layer)
     widen_window(config.text_config, checkpoint)
-    whole: Any = LlavaForConditionalGeneration.from_pretrained(checkpoint, dtype="auto")
+    whole: Any = WHOLE[config.model_type].from_pretrained(checkpoint, dtype="auto")
     model = whole.model
+    newline = {"image_newline": model.image_newline} if config.model_type == "llava_onevision" else {}
     projector = Projector(
         config.vision_config.hidden_size,
         config.text_config.hidden_size,
         config.projector_hidden_act,
         bias=config.multimodal_projector_bias,
+        newline=bool(newline),
     )
-    projector.to(whole.dtype).load_state_dict(model.multi_modal_projector.state_dict())
+    projector.to(whole.dtype).load_state_dict(model.multi_modal_projector.state_dict() | newline)
     language_model = split.language_model_of(whole)
     tower = _tower(model.vision_tower, kind, layers)
     description = {

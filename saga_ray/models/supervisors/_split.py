@@ -38,7 +38,7 @@ class SplitSupervisor(ChatSupervisor):
         description: dict[str, Any],
         language_model: PreTrainedModel,
         tower: towers.Tower,
-        image_marks: tuple[str, str] | None = None,
+        image_marks: tuple[Sequence[str], Sequence[str]] = ((), ()),
     ) -> None:
         named = description["vocabulary"]
         words = vocabularies.load(named, folder) if named else None

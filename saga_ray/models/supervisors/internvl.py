@@ -52,7 +52,7 @@ class InternVL(SplitSupervisor):
         tower: towers.Tower,
     ) -> None:
         before, behind = description["image_marks"]
-        super().__init__(folder, description, language_model, tower, (before, behind))
+        super().__init__(folder, description, language_model, tower, ((before,), (behind,)))
 
     def image_embeddings(self, x_BND: Tensor) -> Tensor:
         """The tower's tokens as they are: the projector has the language model's width."""

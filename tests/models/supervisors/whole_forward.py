@@ -39,10 +39,15 @@ def prompt_ids(supervisor: SplitSupervisor, style: str) -> list[int]:
 
 
 def check_replay(
-    whole: Any, supervisor: SplitSupervisor, tower: Any, images_2HWC: Tensor, shared_prefix: bool
+    whole: Any,
+    supervisor: SplitSupervisor,
+    tower: Any,
+    images_2HWC: Tensor,
+    shared_prefix: bool,
+    **beside: Any,
 ) -> None:
     """Log-probabilities of three answers, the gradient at the pixels of both pictures, and the attention of
-    a layer, against one whole forward an answer with `pixel_values`."""
+    a layer, against one whole forward an answer with `pixel_values` and what the model is given `beside`."""
     tokens_1GT, mask_1GT = answers(supervisor)
     layer = 1
     pixels_2CHW = tower.pixels(images_2HWC).detach()
@@ -76,6 +81,7 @@ def check_replay(
             input_ids=torch.cat([torch.tensor(ids), answer])[None],
             pixel_values=theirs_2CHW,
             output_attentions=True,
+            **beside,
         )
         logp_T = output.logits[0, len(ids) - 1 : -1].log_softmax(-1)[range(len(answer)), answer]
         torch.testing.assert_close(logp_GT[g][mask_T], logp_T, **EXACT)
@@ -109,8 +115,11 @@ def check_replay(
     torch.testing.assert_close(gradient_2CHW, expected_2CHW, rtol=1e-7, atol=1e-9 * scale)
 
 
-def check_embedder(whole: Any, supervisor: SplitSupervisor, images_BHWC: Tensor, ended: bool) -> None:
-    """Of two pictures, with sentences and without, and of sentences alone."""
+def check_embedder(
+    whole: Any, supervisor: SplitSupervisor, images_BHWC: Tensor, ended: bool, **beside: Any
+) -> None:
+    """Of two pictures, with sentences and without, and of sentences alone; `beside` is given with a
+    picture."""
     embedder = Embedder(supervisor, end=ended)
     embedder.tower.double()
     sentences = ["a red chair", "the same lamp, but much taller and in dark green"]
@@ -136,5 +145,6 @@ def check_embedder(whole: Any, supervisor: SplitSupervisor, images_BHWC: Tensor,
                     *after,
                 ]
                 ids += [supervisor.eos_token_id] * ended
-                output = whole.model(input_ids=torch.tensor([ids]), pixel_values=pixels if image else None)
+                given = {"pixel_values": pixels, **beside} if image else {}
+                output = whole.model(input_ids=torch.tensor([ids]), **given)
                 torch.testing.assert_close(found[kind][row], output.last_hidden_state[0, -1], **EXACT)
