@@ -114,7 +114,7 @@ class Embedder(nn.Module):
         spans: list[list[slice]] = [[] for _ in ids]
         for row, (before, after) in enumerate(ids):
             after = [*after, supervisor.eos_token_id] if self.end else after
-            words_TH = supervisor.answer_embeddings(torch.tensor([*before, *after], device=device))
+            words_TH = supervisor.prompt_words(torch.tensor([*before, *after], device=device))
             if image_BNH is None:
                 sequences.append(words_TH)
                 continue

@@ -1,4 +1,5 @@
-"""Settings of `saga supervisor train`: how a pocket supervisor is made from a table of pictures with attribute columns.
+"""Settings of `saga supervisor train`: how a supervisor is made from a table of pictures with attribute columns: a
+pocket one, or a projector in front of a language model of one's own.
 
 Defaults are those that made the supervisor that ships, but for `bfloat16`, `parts` and `vocabulary`
 (its card has the command). Widths and rates are a measured recipe, not the paper's: it takes a
@@ -13,12 +14,14 @@ from pydantic import Field, model_validator
 
 from saga_ray.config.settings import Count, Section, Share
 
+OF_POCKET = {"width", "layers", "heads", "hidden", "rope_base", "likeness_weight", "own_answers"}
+"""Settings that a language model of one's own has no use for."""
 Rate = Annotated[float, Field(gt=0)]
 Amount = Annotated[float, Field(ge=0)]
 
 
 class AlignmentSettings(Section):
-    """One training of a pocket supervisor."""
+    """One training of a supervisor."""
 
     seed: int = Field(1, description="seed of weights, views, pairs and samples")
     name: str | None = Field(None, description="name of the supervisor; none: that of its folder")
@@ -28,16 +31,27 @@ class AlignmentSettings(Section):
         description="parts of the data whose classes it learns from; an encoder trains on `train`, never on `extra`",
     )
     tower: str = Field(
-        "furniture-pocket", description="supervisor whose tower is used, by name or folder; it stays frozen"
+        "furniture-pocket",
+        description="supervisor whose tower is used, by name or folder, or the folder of a checkpoint of a vision model of "
+        "transformers (DINOv2, DINOv3, SigLIP, SigLIP 2, CLIP and others that give a token a patch); it stays frozen",
+    )
+    image_size: Count | None = Field(
+        None,
+        description="side in pixels of the pictures that a checkpoint's tower reads; none: as its own processor makes them",
+    )
+    language_model: str | None = Field(
+        None,
+        description="folder of a checkpoint of a language model with a chat template, which stays frozen: the projector in "
+        "front of it is all that trains; none: a pocket one, trained from random weights",
     )
     vocabulary: str | None = Field(
         None,
         description="name or file of a vocabulary, for the names of the answer's keys; "
         "none: the one named like the data set, else a plain one",
     )
-    width: Count = Field(256, description="width of the language model")
-    layers: Count = Field(4, description="layers of the language model")
-    heads: Count = Field(4, description="attention heads")
+    width: Count = Field(256, description="width of the pocket language model")
+    layers: Count = Field(4, description="its layers")
+    heads: Count = Field(4, description="its attention heads")
     hidden: Count = Field(512, description="inner width of its SwiGLU")
     rope_base: Rate = Field(1000.0, description="base of the rotary positions")
     steps: Count = Field(1000, description="optimizer steps")
@@ -56,12 +70,13 @@ class AlignmentSettings(Section):
         3.0, description="weight of the verdict among the answer's tokens, each of weight 1"
     )
     likeness_weight: Amount = Field(
-        0.5, description="weight of a contrastive loss between the projected pictures of the same pairs"
+        0.5,
+        description="weight of a contrastive loss between the projected pictures of the same pairs; of a pocket one alone",
     )
     own_answers: Share = Field(
         0.75,
         description="share of the steps in which the context holds the model's own sampled answer while the targets stay "
-        "true, so that the verdict learns to look at the pictures and not at the description alone",
+        "true, so that the verdict learns to look at the pictures and not at the description alone; of a pocket one alone",
     )
     generic_every: Annotated[int, Field(ge=2)] = Field(
         4, description="every so many steps the generic style is trained"
@@ -104,4 +119,7 @@ class AlignmentSettings(Section):
     def _fits_together(self) -> AlignmentSettings:
         if self.width % (2 * self.heads):
             raise ValueError(f"width={self.width} must be a multiple of 2 x heads={self.heads}")
+        of_pocket = sorted(self.model_fields_set & OF_POCKET)
+        if self.language_model is not None and of_pocket:
+            raise ValueError(f"{of_pocket[0]} is a pocket language model's: leave it out, or language_model")
         return self

@@ -21,7 +21,7 @@ from saga_ray.prompts.template import instruction
 QWEN = ("qwen2_5_vl", "qwen3_vl")
 PROJECTED = {"internvl": "internvl", "idefics3": "idefics3", "smolvlm": "idefics3", "gemma3": "gemma3"}
 """By the checkpoint's type, the families whose tower ends behind the projector."""
-CHECKPOINTS = (*QWEN, "llava", *PROJECTED)
+CHECKPOINTS = (*QWEN, "llava", "llava_onevision", *PROJECTED)
 """Types of checkpoints; those of the supervisors that are made of them are among them."""
 CHARACTERS_A_TOKEN = 3.5
 """Of the instruction, where no tokenizer is there: English with JSON."""
@@ -154,8 +154,9 @@ def _of_config(
         tower = tower_sizes("clip", _clip_config(config))
         width = language.width
         maps = ((tower.token_width, width), (width, width))
-        biases = 2 * width if config.multimodal_projector_bias else 0
-        projector = ProjectorSizes(maps, sum(a * b for a, b in maps) + biases)
+        beside = 2 * width if config.multimodal_projector_bias else 0
+        beside += width if family == "llava_onevision" else 0  # the mark behind a picture
+        projector = ProjectorSizes(maps, sum(a * b for a, b in maps) + beside)
     prompt = _text_tokens(words, tokenizer) + 2 * tower.tokens
     return SupervisorSizes(name, tower, language, projector, family in QWEN, prompt, True, None)
 

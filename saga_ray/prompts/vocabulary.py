@@ -6,6 +6,7 @@ fields of `Vocabulary` apart from its name, which is the file's.
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Sequence
@@ -139,6 +140,14 @@ def load(name_or_path: str | Path, folder: Path = Path()) -> Vocabulary:
             f"The vocabulary {path} does not fit the template: attributes must be a list of names."
         )
     return Vocabulary(name=path.stem, attributes=tuple(attributes), **content)
+
+
+def write(vocabulary: Vocabulary, path: Path) -> None:
+    """Write a TOML file that `load` reads."""
+    named = {key: value for key, value in vars(vocabulary).items() if key != "name"}
+    # JSON's strings and lists of them are TOML's too
+    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in named.items()]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _nearest(word: str, known: Sequence[str] | set[str]) -> str:

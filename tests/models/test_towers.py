@@ -113,6 +113,7 @@ def test_towers_are_found_by_listing_the_folder_or_by_module() -> None:
     assert towers.names() == [
         "clip",
         "efficientnet_lite0",
+        "external",
         "gemma3",
         "idefics3",
         "internvl",

@@ -21,9 +21,11 @@ from saga_ray.models.replay import Replay, replay
 from saga_ray.models.supervisors import Supervisor
 from saga_ray.models.supervisors._assemble import of_checkpoint
 from saga_ray.models.towers import Tower
+from saga_ray.models.towers.conversion import external
 from saga_ray.plan.counts import Row
 from saga_ray.plan.sizes import SupervisorSizes
 from saga_ray.plan.supervisors import supervisor_sizes
+from tests.models import tiny_external
 from tests.models.supervisors import qwen, tiny_gemma3, tiny_idefics3, tiny_internvl, tiny_llava
 
 PAIRS, GROUP, ANSWER = 2, 3, 9
@@ -38,7 +40,7 @@ INTERNVL: dict[str, tuple[str, int, dict[str, Any]]] = {
 """Language model, size of pictures, vision model: at its own size, and interpolated with all else that
 InternViT can be."""
 PROJECTED = (*INTERNVL, "smolvlm", "gemma3")
-KINDS = ("pocket", "qwen3_vl", "qwen2_5_vl", "llava-clip", "llava-siglip", *PROJECTED)
+KINDS = ("pocket", "qwen3_vl", "qwen2_5_vl", "llava-clip", "llava-siglip", *PROJECTED, "external")
 
 
 @dataclass
@@ -89,6 +91,13 @@ def small(kind: str, folder: Path, precision: str = "float32") -> Small:
     path: Path | str = folder
     if kind == "pocket":
         path = "furniture-pocket"
+    elif kind == "external":
+        tiny_external.checkpoint(folder / "vision", "dinov3_vit")
+        tiny_llava.language_model(folder / "language")
+        path, tower = folder / "supervisor", external.of_checkpoint(folder / "vision")
+        words = tiny_llava.assemble.tokenizer_with_image(folder / "language")
+        put_together = tiny_llava.assemble.put_together
+        put_together(tower, torch.float32, folder / "language", words, path, "birds", 0)
     elif kind.startswith("qwen"):
         qwen.write_supervisor(kind, folder)
     else:

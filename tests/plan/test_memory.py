@@ -23,6 +23,8 @@ TOWER_TOLERANCE = 0.06
 autocast on a CPU does not run its norms in float32, as on a GPU."""
 PROJECTED_TOLERANCE = 0.001
 """Nothing of them is kept once: measured was 0, in both precisions."""
+EXTERNAL_TOLERANCE = 0.02
+"""DINOv3's rotary angles are kept once, and in a tower as small as this they are 1.5 %."""
 REPLAY_TOLERANCE = 0.02
 WIDE_WORDS = 0.06
 """See `layer_kept` of float32 Qwen3-VL; and where layers keep their inputs alone, the share that the features
@@ -42,7 +44,8 @@ def test_what_the_tower_keeps(model: tuple[str, str, Small]) -> None:
     with kept_bytes([made.tower], counted), torch.autocast("cpu", torch.bfloat16, enabled=rounded):
         tokens = made.tower(made.pictures(IMAGES))
     expected = memory.tower_kept(made.sizes.tower, IMAGES, BYTES[precision])
-    tolerance = PROJECTED_TOLERANCE if kind in PROJECTED else TOWER_TOLERANCE
+    tolerances = dict.fromkeys(PROJECTED, PROJECTED_TOLERANCE) | {"external": EXTERNAL_TOLERANCE}
+    tolerance = tolerances.get(kind, TOWER_TOLERANCE)
     assert counted[0] == pytest.approx(expected, rel=tolerance), tokens.shape
 
 

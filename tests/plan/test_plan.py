@@ -20,6 +20,7 @@ from saga_ray.plan.known import KNOWN
 from saga_ray.plan.sizes import ProjectorSizes
 from saga_ray.plan.supervisors import supervisor_sizes
 from saga_ray.plan.workload import Workload
+from tests.models.supervisors import tiny_llava
 from tests.models.test_paper_presets import MODELS, released
 from tests.plan.models import PROJECTED, small
 
@@ -72,6 +73,14 @@ def test_a_folder_whose_tower_has_the_projector_and_its_checkpoint_give_the_same
     checkpoint = supervisor_sizes(resolve(INTERN, [size]), tmp_path / "checkpoint")
     assert replace(checkpoint, name=of_folder.name) == of_folder
     assert of_folder.projector == ProjectorSizes() and not of_folder.tower_in_engine
+
+
+def test_a_llava_onevision_folder_and_its_checkpoint_give_the_same_sizes(tmp_path: Path) -> None:
+    tiny_llava.onevision_checkpoint(tmp_path / "checkpoint")
+    tiny_llava.assemble.of_checkpoint(tmp_path / "checkpoint", tmp_path / "supervisor", "birds")
+    folders = tmp_path / "supervisor", tmp_path / "checkpoint"
+    of_folder, of_checkpoint = (supervisor_sizes(resolve(LARGE), folder) for folder in folders)
+    assert replace(of_checkpoint, name=of_folder.name) == of_folder
 
 
 def test_an_internvl_has_as_many_positions_at_any_size() -> None:

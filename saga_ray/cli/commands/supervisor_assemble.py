@@ -1,5 +1,5 @@
-"""Make a supervisor of a checkpoint of Qwen2.5-VL, Qwen3-VL, InternVL, Idefics3, SmolVLM, Gemma 3 or LLaVA,
-or of a vision and a language model.
+"""Make a supervisor of a checkpoint of Qwen2.5-VL, Qwen3-VL, InternVL, Idefics3, SmolVLM, Gemma 3, LLaVA or
+LLaVA-OneVision, or of a vision and a language model.
 
 examples:
   saga supervisor assemble --checkpoint Qwen3-VL-8B-Instruct --vocabulary birds \\
@@ -26,8 +26,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--checkpoint",
         metavar="DIR",
         type=Path,
-        help="a checkpoint of Qwen2.5-VL, Qwen3-VL, InternVL3, InternVL3.5, Idefics3, SmolVLM, Gemma 3 or "
-        "LLaVA",
+        help="a checkpoint of Qwen2.5-VL, Qwen3-VL, InternVL3, InternVL3.5, Idefics3, SmolVLM, Gemma 3, "
+        "LLaVA or LLaVA-OneVision",
     )
     parser.add_argument("--vision", metavar="DIR", type=Path, help="a checkpoint of CLIP or SigLIP")
     parser.add_argument(

@@ -1,8 +1,17 @@
-"""Train a small supervisor that describes and compares your pictures, from a table with attribute columns.
+"""Train a supervisor that describes and compares your pictures, from a table with attribute columns.
 
-example:
+examples:
   saga supervisor train --data pictures.csv --attributes colour,material --output ~/saga/supervisors/mine
   saga train furniture --data pictures.csv --set supervisor.path=~/saga/supervisors/mine
+  saga supervisor train --data pictures.csv --attributes colour,material --output ~/saga/supervisors/dino \\
+      --set tower=~/models/dinov2-base
+  saga supervisor train --data pictures.csv --attributes colour,material --output ~/saga/supervisors/both \\
+      --set tower=~/models/dinov2-base --set language_model=~/models/Qwen3-4B
+
+The first trains a small language model on the tokens of the tower that ships. The third takes the tower of a
+vision model's checkpoint: DINOv2, DINOv3, SigLIP, SigLIP 2, CLIP, or another of transformers that gives a
+token a patch. The fourth puts it before a language model that stays as it is: the projector between them
+trains.
 """
 
 from __future__ import annotations

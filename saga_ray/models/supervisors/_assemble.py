@@ -40,7 +40,7 @@ def of_checkpoint(checkpoint: Path, output: Path, vocabulary: str | None, image_
     kind = config_of(checkpoint).model_type
     if vocabulary is not None:
         vocabularies.load(vocabulary)  # is there one? Weights are read for minutes
-    if kind == "llava":
+    if kind in _llava_assemble.WHOLE:
         if image_size is not None:
             raise UserError("a LLaVA tower reads pictures of one size: leave --image-size out")
         _llava_assemble.of_checkpoint(checkpoint, output, vocabulary)
@@ -52,9 +52,10 @@ def of_checkpoint(checkpoint: Path, output: Path, vocabulary: str | None, image_
         "gemma3": _gemma3_assemble,
     }
     if kind not in of_any_size:
+        known = ", ".join((*_llava_assemble.WHOLE, *of_any_size))
         raise UserError(
-            f"{checkpoint} holds a checkpoint of type {kind!r}; known are llava, {', '.join(of_any_size)}, "
-            "or give a language and a vision model with --language and --vision."
+            f"{checkpoint} holds a checkpoint of type {kind!r}; known are {known}, or give a language and a "
+            "vision model with --language and --vision."
         )
     of_any_size[kind].of_checkpoint(checkpoint, output, vocabulary, image_size)
 

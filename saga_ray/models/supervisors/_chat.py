@@ -47,6 +47,7 @@ class ChatSupervisor(Supervisor):
         language_model: PreTrainedModel,
         image_marks: tuple[str, str] = ("", ""),
         template_token: str | None = None,
+        newline: bool = False,
     ) -> None:
         super().__init__()
         self.folder, self.name = folder, name
@@ -56,7 +57,7 @@ class ChatSupervisor(Supervisor):
         self.verdict_key = self.words.verdict_key
         self.tokenizer, self.language_model = tokenizer, language_model
         where = folder / LANGUAGE_MODEL
-        self.chat = ChatPrompt(tokenizer, image_token, where, image_marks, template_token)
+        self.chat = ChatPrompt(tokenizer, image_token, where, image_marks, template_token, newline)
         self.answers = WrittenAnswers(tokenizer, self.words)
         self._layouts: dict[str, tuple[list[int], list[int], list[int]]] = {}
 
@@ -103,9 +104,7 @@ class ChatSupervisor(Supervisor):
 
     def _embedded(self, ids: Sequence[int]) -> Tensor:
         """Words, e_LH."""
-        return self.answer_embeddings(
-            torch.tensor(list(ids), dtype=torch.long, device=self.language_model.device)
-        )
+        return self.prompt_words(torch.tensor(list(ids), dtype=torch.long, device=self.language_model.device))
 
     # As embedder of composed retrieval
 

@@ -26,9 +26,9 @@ class ChatPrompt:
 
     `where` names the tokenizer's folder in messages; `marks` are what is written before and behind a picture
     that the chat template leaves to the model's processor: tokens, and words among them; `template_token` is
-    what the template writes for a picture, where that is not the image token. Raises UserError where the
-    tokenizer has no chat template, lacks the image token or all tokens of a mark, or its template takes no
-    pictures.
+    what the template writes for a picture, where that is not the image token; `newline`: one more image token
+    stands behind a picture, for a mark that was learned. Raises UserError where the tokenizer has no chat
+    template, lacks the image token or all tokens of a mark, or its template takes no pictures.
     """
 
     def __init__(
@@ -38,6 +38,7 @@ class ChatPrompt:
         where: object,
         marks: tuple[str, str] = ("", ""),
         template_token: str | None = None,
+        newline: bool = False,
     ) -> None:
         self.tokenizer: Any = tokenizer
         self._template_token = template_token or image_token
@@ -57,6 +58,7 @@ class ChatPrompt:
         before, behind = marks
         self._picture = f"{before}{image_token}{behind}"
         self._reserved = {self._template_token, image_token}
+        self._newline = newline
         self._in_parts = self._takes(in_parts=True)
         if not self._in_parts and not self._takes(in_parts=False):
             raise UserError(
@@ -84,6 +86,8 @@ class ChatPrompt:
         if len(pieces) != images + 1:
             held = " or ".join(sorted(mark for mark in self._reserved if mark in text))
             raise UserError(f"the text {text[:60]!r}… holds {held}, which stands for a picture: take it out")
+        if self._newline:
+            pieces[1:] = [[self.image_token_id, *piece] for piece in pieces[1:]]
         return pieces
 
     def _takes(self, in_parts: bool) -> bool:

@@ -12,6 +12,7 @@ from saga_ray.models.supervisors import _projected_assemble as projected
 from saga_ray.models.supervisors._chat_prompt import ChatPrompt, end_of_answer
 from saga_ray.models.supervisors.gemma3 import FAMILY
 from saga_ray.models.towers._squares import architecture
+from saga_ray.models.towers.conversion.processor import statistics
 
 LANGUAGE_MODELS = ("gemma3_text",)
 ABSENT = ("attn_logit_softcapping", "final_logit_softcapping", "use_bidirectional_attention")
@@ -35,7 +36,7 @@ def of_checkpoint(checkpoint: Path, output: Path, vocabulary: str | None, image_
         "width": config.text_config.hidden_size,
         "merge": merge,
         "image_size": assemble.image_size(image_size, merge * config.vision_config.patch_size),
-        **projected.statistics(checkpoint),
+        **statistics(checkpoint),
     }
     description = {
         "family": FAMILY,

@@ -10,6 +10,7 @@ from saga_ray.models.supervisors import _projected_assemble as projected
 from saga_ray.models.supervisors._chat_prompt import ChatPrompt, end_of_answer
 from saga_ray.models.supervisors.idefics3 import FAMILY
 from saga_ray.models.towers._squares import architecture
+from saga_ray.models.towers.conversion.processor import statistics
 
 KINDS = ("idefics3", "smolvlm")
 """Types of checkpoints: their models compute the same."""
@@ -33,7 +34,7 @@ def of_checkpoint(checkpoint: Path, output: Path, vocabulary: str | None, image_
         "width": config.text_config.hidden_size,
         "merge": config.scale_factor,
         "image_size": assemble.image_size(image_size, config.scale_factor * config.vision_config.patch_size),
-        **projected.statistics(checkpoint),
+        **statistics(checkpoint),
     }
     description = {
         "family": FAMILY,

@@ -11,6 +11,7 @@ from saga_ray.models.supervisors import _projected_assemble as projected
 from saga_ray.models.supervisors._chat_prompt import ChatPrompt, end_of_answer
 from saga_ray.models.supervisors.internvl import FAMILY
 from saga_ray.models.towers._squares import architecture
+from saga_ray.models.towers.conversion.processor import statistics
 
 LANGUAGE_MODELS = ("llama", "qwen2", "qwen3")
 """Plain decoders, tested; InternVL3.5 has others of experts, one of them with attention sinks."""
@@ -36,7 +37,7 @@ def of_checkpoint(checkpoint: Path, output: Path, vocabulary: str | None, image_
         "merge": merge,
         "activation": config.projector_hidden_act,
         "image_size": assemble.image_size(image_size, merge * config.vision_config.patch_size[0]),
-        **projected.statistics(checkpoint),
+        **statistics(checkpoint),
     }
     description = {
         "family": FAMILY,

@@ -18,26 +18,33 @@ from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     LlavaForConditionalGeneration,
+    LlavaOnevisionForConditionalGeneration,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from saga_ray.errors import UserError
+from saga_ray.models import towers
 from saga_ray.models.supervisors import _assemble as assemble
 from saga_ray.models.supervisors import _split_assemble as split
 from saga_ray.models.supervisors._chat_prompt import ChatPrompt, end_of_answer
 from saga_ray.models.supervisors.llava import FAMILY, Projector
 from saga_ray.models.towers.clip import ACTIVATIONS, DEVIATION, MEAN, Clip
+from saga_ray.models.towers.conversion import processor
 
 IMAGE_TOKEN, ACTIVATION, LAYER = "<image>", "gelu", -2
 """What LLaVA has, for parts that come without."""
+WHOLE: dict[str, type[PreTrainedModel]] = {
+    "llava": LlavaForConditionalGeneration,
+    "llava_onevision": LlavaOnevisionForConditionalGeneration,
+}
+"""Types of checkpoints that can be taken apart."""
 KINDS = {"clip_vision_model": "clip", "siglip_vision_model": "siglip"}
-PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
 
 def of_checkpoint(checkpoint: Path, output: Path, vocabulary: str | None) -> None:
-    """Split a checkpoint of LlavaForConditionalGeneration. Raises UserError where it has parts that the
-    family does not know; nothing is left behind then.
+    """Split a checkpoint of LlavaForConditionalGeneration, or of LLaVA-OneVision's class. Raises UserError
+    where it has parts that the family does not know; nothing is left behind then.
     """
     config = assemble.config_of(checkpoint)
     layer = config.vision_feature_layer
@@ -56,15 +63,17 @@ def of_checkpoint(checkpoint: Path, output: Path, vocabulary: str | None) -> Non
     ChatPrompt(tokenizer, image_token, checkpoint)  # can it be asked?
     _check_processor(checkpoint, config.vision_config, kind)
     layers = _layers(config.vision_config, layer)
-    whole: Any = LlavaForConditionalGeneration.from_pretrained(checkpoint, dtype="auto")
+    whole: Any = WHOLE[config.model_type].from_pretrained(checkpoint, dtype="auto")
     model = whole.model
+    newline = {"image_newline": model.image_newline} if config.model_type == "llava_onevision" else {}
     projector = Projector(
         config.vision_config.hidden_size,
         config.text_config.hidden_size,
         config.projector_hidden_act,
         bias=config.multimodal_projector_bias,
+        newline=bool(newline),
     )
-    projector.to(whole.dtype).load_state_dict(model.multi_modal_projector.state_dict())
+    projector.to(whole.dtype).load_state_dict(model.multi_modal_projector.state_dict() | newline)
     language_model = split.language_model_of(whole)
     tower = _tower(model.vision_tower, kind, layers)
     description = {
@@ -85,20 +94,42 @@ def of_parts(vision: Path, language: Path, output: Path, vocabulary: str | None,
     vision_config = getattr(config, "vision_config", config)  # of the towers' models, with text or without
     kind = _kind(vision_config, vision)
     _check_processor(vision, vision_config, kind)
+    tokenizer = tokenizer_with_image(language)
+    seeing: Any = AutoModel.from_pretrained(vision, dtype="auto")
+    seeing = getattr(seeing, "vision_model", seeing)
+    tower = _tower(seeing, kind, _layers(vision_config, LAYER))
+    put_together(tower, seeing.dtype, language, tokenizer, output, vocabulary, seed)
+
+
+def tokenizer_with_image(language: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a language model that has met no pictures, with a token for them. Raises UserError
+    where it cannot be asked."""
     tokenizer = assemble.tokenizer_of(language)
     tokenizer.add_tokens([IMAGE_TOKEN], special_tokens=True)
     ChatPrompt(tokenizer, IMAGE_TOKEN, language)  # can it be asked?
-    seeing: Any = AutoModel.from_pretrained(vision, dtype="auto")
-    seeing = getattr(seeing, "vision_model", seeing)
+    return tokenizer
+
+
+def put_together(
+    tower: towers.Tower,
+    tower_dtype: torch.dtype,
+    language: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    output: Path,
+    vocabulary: str | None,
+    seed: int,
+) -> None:
+    """Write the folder of any tower and a language model, with a projector of random weights between them.
+    Raises UserError where transformers does not know the language model; nothing is left behind then.
+    """
     try:
         language_model: Any = AutoModelForCausalLM.from_pretrained(language, dtype="auto")
     except ValueError as error:
         raise UserError(f"{language} holds no language model that transformers knows.") from error
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        projector = Projector(
-            vision_config.hidden_size, language_model.config.get_text_config().hidden_size, ACTIVATION
-        )
+        width = language_model.config.get_text_config().hidden_size
+        projector = Projector(tower.token_width, width, ACTIVATION)
     description = {
         "name": output.name,
         "image_token": IMAGE_TOKEN,
@@ -106,14 +137,14 @@ def of_parts(vision: Path, language: Path, output: Path, vocabulary: str | None,
         "activation": ACTIVATION,
         "vocabulary": vocabulary,
     }
-    tower = _tower(seeing, kind, _layers(vision_config, LAYER))
-    _write(output, description, tower, seeing.dtype, projector, language_model, tokenizer)
+    _write(output, description, tower, tower_dtype, projector, language_model, tokenizer)
 
 
 def _kind(config: Any, where: Path) -> str:
     if config.model_type not in KINDS:
         raise UserError(
-            f"The vision model in {where} is of type {config.model_type!r}; known are CLIP and SigLIP."
+            f"The vision model in {where} is of type {config.model_type!r}; known are CLIP and SigLIP. With "
+            "another one, `saga supervisor train --set tower=…` trains the projector too."
         )
     if config.hidden_act not in ACTIVATIONS:
         raise UserError(
@@ -125,7 +156,7 @@ def _kind(config: Any, where: Path) -> str:
 
 def _check_processor(folder: Path, config: Any, kind: str) -> None:
     """The tower's own normalisation must be the checkpoint's."""
-    for file in PROCESSORS:
+    for file in processor.FILES:
         if not (folder / file).is_file():
             continue
         stored = json.loads((folder / file).read_text(encoding="utf-8"))
@@ -177,7 +208,7 @@ def _tower(model: nn.Module, kind: str, layers: int) -> Clip:
 def _write(
     output: Path,
     description: dict[str, str | None],
-    tower: Clip,
+    tower: towers.Tower,
     tower_dtype: torch.dtype,
     projector: Projector,
     language_model: PreTrainedModel,

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,6 @@ from saga_ray.errors import UserError
 from saga_ray.models import towers
 from saga_ray.models.supervisors import _split_assemble as split
 
-PROCESSORS = ("preprocessor_config.json", "processor_config.json")
-
 
 def check_language_model(config: Any, known: tuple[str, ...], where: Path) -> None:
     """Refuse a checkpoint whose language model is of none of the `known` types."""
@@ -27,20 +24,6 @@ def check_language_model(config: Any, known: tuple[str, ...], where: Path) -> No
             f"The language model in {where} is of type {kind!r}; known in a checkpoint of type "
             f"{config.model_type!r} are {', '.join(known)}."
         )
-
-
-def statistics(checkpoint: Path) -> dict[str, list[float]]:
-    """What pixels are normalised with."""
-    for file in PROCESSORS:
-        if (checkpoint / file).is_file():
-            stored = json.loads((checkpoint / file).read_text(encoding="utf-8"))
-            stored = stored.get("image_processor", stored)
-            if "image_mean" in stored and "image_std" in stored:
-                return {"mean": stored["image_mean"], "std": stored["image_std"]}
-    raise UserError(
-        f"The checkpoint in {checkpoint} is not complete: {PROCESSORS[0]} with image_mean and image_std must "
-        "be there."
-    )
 
 
 def of_checkpoint(

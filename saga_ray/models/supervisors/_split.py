@@ -40,14 +40,14 @@ class SplitSupervisor(ChatSupervisor):
         tower: towers.Tower,
         image_marks: tuple[str, str] = ("", ""),
         template_token: str | None = None,
+        newline: bool = False,
     ) -> None:
         named = description["vocabulary"]
         words = vocabularies.load(named, folder) if named else None
         tokenizer = AutoTokenizer.from_pretrained(folder / LANGUAGE_MODEL)
         name, image_token = description["name"], description["image_token"]
-        super().__init__(
-            folder, name, words, tokenizer, image_token, language_model, image_marks, template_token
-        )
+        marks = image_marks, template_token, newline
+        super().__init__(folder, name, words, tokenizer, image_token, language_model, *marks)
         self.description = description
         self.tokens_per_image, self.token_width = tower.tokens_per_image, tower.token_width
         self.eos_token_id = int(tokenizer.get_vocab()[description["end"]])
@@ -68,7 +68,11 @@ class SplitSupervisor(ChatSupervisor):
         named = self.description["vocabulary"]
         if named and named.endswith(".toml"):
             shutil.copy(self.folder / named, folder / named)
-        describe(folder, {"family": self.family, **self.description})
+        self.describe(folder, {})
+
+    def describe(self, folder: Path, numbers: dict[str, Any]) -> None:
+        """Write `supervisor.json`: what `load` needs, and `numbers` about the supervisor."""
+        describe(folder, {"family": self.family, **self.description, **numbers})
 
 
 def description_of(folder: Path, needed: Sequence[str], fields: Sequence[str]) -> dict[str, Any]:

@@ -160,6 +160,10 @@ class Supervisor(nn.Module, ABC):
         embeddings_BTH: Tensor = self.language_model.get_input_embeddings()(tokens_BT)
         return embeddings_BTH
 
+    def prompt_words(self, tokens_BT: Tensor) -> Tensor:
+        """What stands in a prompt beside the images' tokens, as the language model reads it: e_BTH."""
+        return self.answer_embeddings(tokens_BT)
+
     def positions(self, images: Sequence[slice], length: int) -> Tensor:
         """Rotary positions of ``length`` tokens, with images' tokens at ``images``: long, sequence last.
 

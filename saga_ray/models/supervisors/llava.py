@@ -1,19 +1,26 @@
 """LLaVA supervisors (Liu et al., arXiv 2304.08485 and 2310.03744; LlavaForConditionalGeneration of
-transformers): a CLIP or SigLIP vision transformer, a two-layer projector, and a decoder language model.
+transformers): a CLIP or SigLIP vision transformer, a two-layer projector, and a decoder language model. So is
+LLaVA-OneVision (Li et al., arXiv 2408.03326; LlavaOnevisionForConditionalGeneration), which has a learned
+mark behind a picture, `image_newline`.
 
 A supervisor's folder, which ``saga supervisor assemble`` makes of a LLaVA checkpoint or of a vision and a
-language model:
+language model, and ``saga supervisor train`` of any vision model and a language model (an external tower):
 
     supervisor.json         {"family": "llava", "name": …, "image_token": "<image>", "end": the token that
                             ends an answer, "activation": the projector's, "vocabulary": a name of
                             `saga_ray/prompts/vocabularies`, or a TOML file in this folder, or null}
-    tower/                  the vision transformer up to the layer whose patch tokens are read
-    projector.safetensors   linear_1 and linear_2
+    tower/                  the vision transformer up to the layer whose patch tokens are read, or an external
+                            tower
+    projector.safetensors   linear_1 and linear_2, and OneVision's image_newline
     language_model/         the language model and its tokenizer, with its chat template, an ordinary
                             Hugging Face folder: what vLLM loads
 
 **The seam** is the tower's patch tokens (`vision_feature_layer`, by default those of the layer before last,
 class token dropped); the projector belongs to the frozen language side. Its arithmetic is float32.
+
+A picture of LLaVA-OneVision is one tile and the mark, which is what the library makes of each picture of a
+prompt of several. (A picture that stands alone in a prompt it also cuts into tiles; as embedder of composed
+retrieval it is one tile here too.)
 
 Prompt and answer: `_chat`. As embedder of composed retrieval the projector
 trains beside the adapters (InstructCIR does not say; a freshly assembled one must), the words do not.
@@ -27,6 +34,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
@@ -44,13 +52,23 @@ FIELDS = (*split.FIELDS, "activation")
 
 
 class Projector(nn.Module):
-    """Image tokens to the language model's width: two linear maps and an activation between them."""
+    """Image tokens to the language model's width: two linear maps and an activation between them. `newline`:
+    with the mark behind a picture."""
 
-    def __init__(self, token_width: int, hidden_size: int, activation: str, *, bias: bool = True) -> None:
+    def __init__(
+        self,
+        token_width: int,
+        hidden_size: int,
+        activation: str,
+        *,
+        bias: bool = True,
+        newline: bool = False,
+    ) -> None:
         super().__init__()
         self.linear_1 = nn.Linear(token_width, hidden_size, bias=bias)
         self.act = ACT2FN[activation]
         self.linear_2 = nn.Linear(hidden_size, hidden_size, bias=bias)
+        self.image_newline = nn.Parameter(torch.zeros(hidden_size)) if newline else None
 
     def forward(self, x_BND: Tensor) -> Tensor:
         """e_BNH."""
@@ -71,8 +89,18 @@ class Llava(SplitSupervisor):
         tower: towers.Tower,
         projector: Projector,
     ) -> None:
-        super().__init__(folder, description, language_model, tower)
+        newline = projector.image_newline is not None
+        super().__init__(folder, description, language_model, tower, newline=newline)
         self.projector = projector
+
+    def prompt_words(self, tokens_BT: Tensor) -> Tensor:
+        """See `Supervisor`: a placeholder that is no patch's is the mark behind a picture."""
+        words_BTH = super().prompt_words(tokens_BT)
+        newline_H = self.projector.image_newline
+        if newline_H is None:
+            return words_BTH
+        is_mark_BT1 = (tokens_BT == self.chat.image_token_id)[..., None]
+        return torch.where(is_mark_BT1, newline_H.to(words_BTH.dtype), words_BTH)
 
     def image_embeddings(self, x_BND: Tensor) -> Tensor:
         """See `Supervisor`."""
@@ -85,9 +113,15 @@ class Llava(SplitSupervisor):
 
     def save(self, folder: Path, tower: towers.Tower) -> None:
         """See `Supervisor`."""
-        weights = {name: value.detach().contiguous() for name, value in self.projector.state_dict().items()}
-        (folder / "projector.safetensors").write_bytes(to_safetensors(weights))
+        self.save_projector(folder)
         super().save(folder, tower)
+
+    def save_projector(self, folder: Path) -> None:
+        """Write its projector's weights."""
+        weights = {
+            name: value.detach().cpu().contiguous() for name, value in self.projector.state_dict().items()
+        }
+        (folder / "projector.safetensors").write_bytes(to_safetensors(weights))
 
 
 def load(folder: Path, precision: str) -> Llava:
@@ -101,7 +135,11 @@ def load(folder: Path, precision: str) -> Llava:
     weights = {name: value.float() for name, value in load_file(folder / "projector.safetensors").items()}
     hidden_size, token_width = weights["linear_1.weight"].shape
     projector = Projector(
-        token_width, hidden_size, description["activation"], bias="linear_1.bias" in weights
+        token_width,
+        hidden_size,
+        description["activation"],
+        bias="linear_1.bias" in weights,
+        newline="image_newline" in weights,
     )
     projector.load_state_dict(weights)
     tower = split.tower_shape(folder)

@@ -110,9 +110,13 @@ class Pocket(Supervisor):
     def engine_prompts(self, x_a_PND: Tensor, x_b_PND: Tensor, style: str) -> list[EnginePrompt]:
         """The same prompts, embedded, for engines fed by prompt embeddings."""
         embeds_PLH = self.prompt_embeddings(x_a_PND, x_b_PND, style).detach().cpu()
-        image = [self.token_id(IMAGE)] * self.tokens_per_image
-        ids = [self._first, *image, self._second, *image, self._instructions[style]]
+        ids = self.prompt_ids(style)
         return [EnginePrompt(list(ids), embeds_LH.clone(), None) for embeds_LH in embeds_PLH]
+
+    def prompt_ids(self, style: str) -> list[int]:
+        """The prompt's token ids, the placeholder at each of both images' tokens."""
+        image = [self.token_id(IMAGE)] * self.tokens_per_image
+        return [self._first, *image, self._second, *image, self._instructions[style]]
 
     def image_spans(self, style: str) -> tuple[slice, slice]:
         """Positions of both images' tokens in the prompt; the same for both styles."""
@@ -177,7 +181,8 @@ class Pocket(Supervisor):
     # Folders
 
     def save(self, folder: Path, tower: towers.Tower) -> None:
-        """Write everything that `load` needs into an existing folder: weights as float16.
+        """Write everything that `load` needs into an existing folder: weights as float16, the tower's if they
+        came so.
 
         Raises:
             UserError: a weight is too large for that.
@@ -194,7 +199,8 @@ class Pocket(Supervisor):
         weights = to_safetensors(model, metadata={"format": "pt"})
         (language_model / "model.safetensors").write_bytes(weights)
         (folder / "projector.safetensors").write_bytes(to_safetensors(projector))
-        towers.save(tower, folder / "tower", torch.float16)
+        exact = all(torch.equal(value.half().to(value.dtype), value) for value in tower.state_dict().values())
+        towers.save(tower, folder / "tower", torch.float16 if exact else torch.float32)
         self.describe(folder, {})
 
     def _halved(self, module: nn.Module) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from saga_ray.models.supervisors._pocket_scheme import NAMED_DIFFERENCES
+from saga_ray.models.supervisors.base import Supervisor
 from saga_ray.models.supervisors.pocket import Pocket
 from saga_ray.train.alignment.pairs import Pairs
 
@@ -117,9 +118,16 @@ def own_context(supervisor: Pocket, prompt_PLH: Tensor, slots: Slots, generator:
     return torch.cat(tokens, dim=1)
 
 
+def most_tokens(supervisor: Supervisor, style: str) -> int:
+    """How long an answer is read: a little beyond a well-formed one."""
+    if isinstance(supervisor, Pocket):
+        return supervisor.scheme.answer_length + 2
+    return 2 * supervisor.answer_tokens(style) + 32
+
+
 @torch.no_grad()
 def free_answers(
-    supervisor: Pocket,
+    supervisor: Supervisor,
     x_a_PND: Tensor,
     x_b_PND: Tensor,
     style: str,
@@ -131,23 +139,25 @@ def free_answers(
     """Answers over the whole vocabulary (temperature 0: the likeliest token): tokens_PT and mask_PT, true
     up to the end token.
 
-    At most two tokens longer than a well-formed answer.
+    At most `most_tokens` long.
     """
-    model, words = supervisor.language_model, supervisor.language_model.get_input_embeddings()
-    cache = DynamicCache(config=model.config)
+    cache = DynamicCache(config=supervisor.language_model.config)
     embeddings_PSH = supervisor.prompt_embeddings(x_a_PND, x_b_PND, style)
-    going_P = torch.ones(len(x_a_PND), dtype=torch.bool)
+    at, longest = embeddings_PSH.shape[1], most_tokens(supervisor, style)
+    positions = supervisor.positions(supervisor.image_spans(style), at + longest)[..., None, :]
+    hidden_PSH = supervisor.hidden_states(embeddings_PSH, positions[..., :at], past_key_values=cache)
+    going_P = torch.ones(len(x_a_PND), dtype=torch.bool, device=embeddings_PSH.device)
     tokens, masks = [], []
-    for _ in range(supervisor.scheme.answer_length + 2):
-        hidden = model.model(inputs_embeds=embeddings_PSH, past_key_values=cache, use_cache=True)
-        logits_PV = model.lm_head(hidden.last_hidden_state[:, -1]).float()
-        chosen_P = _choose(logits_PV, temperature, top_p, generator)
+    for step in range(longest):
+        chosen_P = _choose(supervisor.logits(hidden_PSH[:, -1]).float(), temperature, top_p, generator)
         tokens.append(chosen_P)
         masks.append(going_P)
         going_P = going_P & (chosen_P != supervisor.eos_token_id)
         if not bool(going_P.any()):
             break
-        embeddings_PSH = words(chosen_P[:, None])
+        words_P1H = supervisor.answer_embeddings(chosen_P[:, None])
+        here = positions[..., at + step : at + step + 1]
+        hidden_PSH = supervisor.hidden_states(words_P1H, here, past_key_values=cache)
     return torch.stack(tokens, dim=1), torch.stack(masks, dim=1)
 
 

@@ -58,6 +58,7 @@ def fill_bank(
     tokens_VSND = torch.empty(
         views + 1, len(rows), tower.tokens_per_image, tower.token_width, dtype=torch.float16
     )
+    device = next(tower.parameters()).device
     for start in range(0, len(rows), BATCH):
         plain = [table.read_image(int(row), tower.image_size) for row in rows[start : start + BATCH]]
         for view in range(views + 1):
@@ -67,7 +68,7 @@ def fill_bank(
                     augment(picture, np.random.default_rng([seed, view, int(row)]), settings)
                     for picture, row in zip(plain, rows[start : start + BATCH], strict=True)
                 ]
-            images_BHWC = torch.from_numpy(np.stack(pictures))
+            images_BHWC = torch.from_numpy(np.stack(pictures)).to(device)
             tokens_VSND[view, start : start + len(plain)] = tower(images_BHWC).to(torch.float16)
     return TokenBank(tokens_VSND, {int(row): place for place, row in enumerate(rows)})
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import date
+from pathlib import Path
 
 from saga_ray.config.alignment import AlignmentSettings
 from saga_ray.data.table import ImageTable
+from saga_ray.models.supervisors.llava import Llava
 from saga_ray.models.supervisors.pocket import Pocket
-from saga_ray.train.alignment.evaluate import SupervisorScores
+from saga_ray.train.alignment.evaluate import SupervisorScores, words_of
 from saga_ray.train.alignment.report import AlignmentReport
 
 PARTS = {
@@ -37,9 +39,22 @@ frozen when it teaches an encoder. Load it with `saga_ray.models.supervisors.loa
 is an ordinary Hugging Face causal language model. It knows nothing but pictures like those it learned from.
 
 - **Size**: {parameters:,} parameters in language model and projector, {megabytes:.1f} MB with the tower;
-  {layers} layers, width {width}, {heads} heads, vocabulary of {words:,}; weights float16.
+  {layers} layers, width {width}, {heads} heads, vocabulary of {words:,}; their weights are float16.
 - **Prompt and answer**: {prompt} tokens, answered with {answer} that join to JSON with the keys
   `{item}_1`, `{item}_2`, `differences`, `{verdict}`.
+- **Attributes** (values): {attributes}.
+"""
+
+PROJECTOR_INTRODUCTION = """\
+The tower of `{tower}`, the language model `{language_model}`, and a projector between them, which alone was
+trained: it makes the image tokens of two pictures readable to the language model, which describes both, sums
+up their differences and says whether they show the same class. It stays frozen when it teaches an encoder.
+Load it with `saga_ray.models.supervisors.load`.
+
+- **Size**: {parameters:,} parameters in language model and projector, {megabytes:.1f} MB with the tower;
+  {layers} layers, width {width}, {heads} heads. Neither model's weights were changed.
+- **Prompt**: {prompt} tokens, in the language model's chat template, answered with JSON with the keys
+  `{item}_1`, `{item}_2`, `differences`, `confidence`, `reasoning`, `{verdict}`.
 - **Attributes** (values): {attributes}.
 """
 
@@ -48,14 +63,13 @@ TRAINING = """\
 
 `{data}` (data set hash `{data_hash}`): {pictures:,} pictures of the {classes:,} classes of its part(s)
 {parts}, never of `validation` or `test`. SHA-256 of the sorted list of these classes:
-`{classes_hash}`. The tokenizer also knows the words of all class names; nothing else was taken from the
-other classes.
+`{classes_hash}`. {others} was taken from the other classes.
 
 ## Recipe
 
-{date}. Tower frozen. {steps:,} steps of {pairs} pairs (half same, a quarter different, a quarter different
+{date}. {frozen} frozen. {steps:,} steps of {pairs} pairs (half same, a quarter different, a quarter different
 and alike in {hard}); AdamW {rate:g} with cosine, weight decay {decay:g}; verdict weight {verdict_weight:g};
-own sampled answers as context in {own:.0%} of the steps; every {generic}th step in the generic style;
+{own}every {generic}th step in the generic style;
 {views} augmented views, noise on tokens and channels; in {mixing:.0%} of the pairs the second picture is
 mixed with one that turns the verdict round, the verdict's target with it (mixup).
 Seed {seed}, {minutes:.0f} minutes on {threads} thread(s). The weights are those of step {chosen:,},
@@ -71,24 +85,32 @@ wrong verdicts, from which GRPO can learn.
 
 
 def model_card(
-    report: AlignmentReport, supervisor: Pocket, table: ImageTable, settings: AlignmentSettings, command: str
+    report: AlignmentReport,
+    supervisor: Pocket | Llava,
+    table: ImageTable,
+    settings: AlignmentSettings,
+    command: str,
 ) -> str:
     """The card as Markdown."""
-    scheme, config = supervisor.scheme, supervisor.language_model.config
-    hard = settings.hard_column or next(iter(scheme.attributes))
+    words, config = words_of(supervisor), supervisor.language_model.config.get_text_config()
+    values = {name: len(set(column)) for name, column in table.part(*settings.parts).attributes.items()}
+    hard = settings.hard_column or next(iter(words.attributes))
     scored = {title: scores for part, title in PARTS.items() if (scores := getattr(report, part)) is not None}
-    introduction = INTRODUCTION.format(
+    is_pocket = isinstance(supervisor, Pocket)
+    introduction = (INTRODUCTION if is_pocket else PROJECTOR_INTRODUCTION).format(
+        tower=Path(settings.tower).name,
+        language_model=Path(settings.language_model or "").name,
         parameters=report.parameters,
         megabytes=report.bytes / 1e6,
         layers=config.num_hidden_layers,
         width=config.hidden_size,
         heads=config.num_attention_heads,
         words=config.vocab_size,
-        prompt=supervisor.image_spans("attributes")[1].stop + 1,
-        answer=scheme.answer_length,
-        item=scheme.item,
-        verdict=scheme.verdict_key,
-        attributes=", ".join(f"{name} ({len(values)})" for name, values in scheme.attributes.items()),
+        prompt=len(supervisor.prompt_ids("attributes")),
+        answer=supervisor.answer_tokens("attributes"),
+        item=words.item,
+        verdict=words.verdict_key,
+        attributes=", ".join(f"{name} ({values[name]})" for name in words.attributes),
     )
     training = TRAINING.format(
         data=table.name,
@@ -104,7 +126,13 @@ def model_card(
         rate=settings.rate,
         decay=settings.weight_decay,
         verdict_weight=settings.verdict_weight,
-        own=settings.own_answers,
+        own=f"own sampled answers as context in {settings.own_answers:.0%} of the steps; "
+        if is_pocket
+        else "",
+        frozen="Tower" if is_pocket else "Tower and language model",
+        others="The tokenizer also knows the words of all class names; nothing else"
+        if is_pocket
+        else "Nothing",
         generic=settings.generic_every,
         views=settings.views,
         mixing=settings.mixing,

@@ -14,8 +14,14 @@ import torch
 from torch import Tensor
 
 from saga_ray.data.table import ImageTable
+from saga_ray.models.supervisors._chat import ChatSupervisor
+from saga_ray.models.supervisors._pocket_scheme import AnswerScheme
+from saga_ray.models.supervisors.base import Supervisor
 from saga_ray.models.supervisors.pocket import Pocket
+from saga_ray.prompts.answer import answer_keys
+from saga_ray.prompts.template import Style
 from saga_ray.prompts.verdict import parse_answer
+from saga_ray.prompts.vocabulary import Vocabulary
 from saga_ray.train.alignment.answers import free_answers
 from saga_ray.train.alignment.bank import TokenBank, fill_bank
 from saga_ray.train.alignment.pairs import Pairs, PairSampler, Rows
@@ -73,12 +79,29 @@ class SupervisorScores:
         }
 
 
+def words_of(supervisor: Supervisor) -> AnswerScheme | Vocabulary:
+    """What its answers are made of: `item`, `verdict_key` and `attributes`."""
+    if isinstance(supervisor, Pocket):
+        return supervisor.scheme
+    assert isinstance(supervisor, ChatSupervisor), "a supervisor that alignment makes"
+    return supervisor.words
+
+
+def answer_keys_of(supervisor: Supervisor, style: Style) -> list[str]:
+    """The keys of a complete answer in their order."""
+    words = words_of(supervisor)
+    if isinstance(words, Vocabulary):
+        return answer_keys(words, style)
+    items = [] if style == "generic" else [f"{words.item}_1", f"{words.item}_2"]
+    return [*items, "differences", words.verdict_key]
+
+
 def part_sampler(
-    supervisor: Pocket, part: ImageTable, hard_column: str | None = None, rows: Rows | None = None
+    supervisor: Supervisor, part: ImageTable, hard_column: str | None = None, rows: Rows | None = None
 ) -> PairSampler:
-    """Pairs of a part of a table, of some of its rows or of all; hard ones agree on the scheme's first
+    """Pairs of a part of a table, of some of its rows or of all; hard ones agree on the answers' first
     attribute unless another is named."""
-    column = part.attributes[hard_column or next(iter(supervisor.scheme.attributes))]
+    column = part.attributes[hard_column or next(iter(words_of(supervisor).attributes))]
     rows = np.arange(len(part)) if rows is None else rows
     return PairSampler(rows, part.labels[rows], [column[row] for row in rows], f"this part of {part.name}")
 
@@ -91,7 +114,7 @@ def has_pairs(part: ImageTable) -> bool:
 
 @torch.no_grad()
 def evaluate_supervisor(
-    supervisor: Pocket,
+    supervisor: Supervisor,
     part: ImageTable,
     seed: int,
     *,
@@ -109,11 +132,12 @@ def evaluate_supervisor(
     random, hard = (sampler.balanced(pairs, rng, hard=is_hard) for is_hard in (False, True))
     if bank is None:
         rows = np.concatenate([random.a, random.b, hard.a, hard.b])
-        bank = fill_bank(supervisor.build_tower().eval(), part, rows)
+        bank = fill_bank(supervisor.build_tower().eval().to(supervisor.language_model.device), part, rows)
     judge = _Judge(supervisor, bank)
     said, described = judge.answers(random, "attributes"), {}
-    for name in supervisor.scheme.attributes:
-        described[name] = _value_shares(part.attributes[name], name, random, said, supervisor.scheme.item)
+    words = words_of(supervisor)
+    for name in words.attributes:
+        described[name] = _value_shares(part.attributes[name], name, random, said, words.item)
     # In a random circle of the pairs, each is shown the pictures of its neighbour.
     circle = rng.permutation(len(random))
     neighbour = np.empty_like(circle)
@@ -139,13 +163,14 @@ def evaluate_supervisor(
 
 @torch.no_grad()
 def verdict_accuracy(
-    supervisor: Pocket, x_a_PND: Tensor, x_b_PND: Tensor, same_P: Tensor, style: str
+    supervisor: Supervisor, x_a_PND: Tensor, x_b_PND: Tensor, same_P: Tensor, style: str
 ) -> float:
     """Share of right verdicts in the likeliest answers; what cannot be parsed is wrong."""
-    right = 0
+    right, device = 0, supervisor.language_model.device
     for start in range(0, len(same_P), BATCH):
         part = slice(start, start + BATCH)
-        tokens_PT, mask_PT = free_answers(supervisor, x_a_PND[part], x_b_PND[part], style)
+        x_a, x_b = (x_PND[part].to(device) for x_PND in (x_a_PND, x_b_PND))
+        tokens_PT, mask_PT = free_answers(supervisor, x_a, x_b, style)
         for tokens_T, mask_T, same in zip(tokens_PT, mask_PT, same_P[part], strict=True):
             answer = parse_answer(supervisor.decode(tokens_T[mask_T].tolist()), supervisor.verdict_key)
             right += answer.verdict is not None and answer.verdict == bool(same)
@@ -155,19 +180,23 @@ def verdict_accuracy(
 class _Judge:
     """Asks a supervisor about pairs and counts how many answers are well formed."""
 
-    def __init__(self, supervisor: Pocket, bank: TokenBank) -> None:
+    def __init__(self, supervisor: Supervisor, bank: TokenBank) -> None:
         self.supervisor, self.bank = supervisor, bank
         self.asked = self.valid = 0
 
     def answers(
-        self, pairs: Pairs, style: str, *, zeroed: bool = False, repeat: int = 1, **sampling: Any
+        self, pairs: Pairs, style: Style, *, zeroed: bool = False, repeat: int = 1, **sampling: Any
     ) -> list[dict[str, Any]]:
         """The parsed answers, pair by pair, `repeat` of each; an empty object where one is malformed."""
         parsed: list[dict[str, Any]] = []
+        device = self.supervisor.language_model.device
         for start in range(0, len(pairs), BATCH // repeat):
             part = slice(start, start + BATCH // repeat)
             x_a_PND, x_b_PND = (
-                self.bank.take(rows[part]).mul_(0.0 if zeroed else 1.0).repeat_interleave(repeat, dim=0)
+                self.bank.take(rows[part])
+                .mul_(0.0 if zeroed else 1.0)
+                .to(device)
+                .repeat_interleave(repeat, dim=0)
                 for rows in (pairs.a, pairs.b)
             )
             tokens_PT, mask_PT = free_answers(self.supervisor, x_a_PND, x_b_PND, style, **sampling)
@@ -175,13 +204,16 @@ class _Judge:
                 parsed.append(self._parse(tokens_T[mask_T].tolist(), style))
         return parsed
 
-    def _parse(self, tokens: list[int], style: str) -> dict[str, Any]:
-        scheme = self.supervisor.scheme
-        answer = parse_answer(self.supervisor.decode(tokens), scheme.verdict_key)
-        items = [] if style == "generic" else [f"{scheme.item}_1", f"{scheme.item}_2"]
+    def _parse(self, tokens: list[int], style: Style) -> dict[str, Any]:
+        words = words_of(self.supervisor)
+        answer = parse_answer(self.supervisor.decode(tokens), words.verdict_key)
         payload = answer.payload or {}
-        valid = list(payload) == [*items, "differences", scheme.verdict_key] and answer.verdict is not None
-        valid = valid and all(list(payload[item]) == list(scheme.attributes) for item in items)
+        keys = answer_keys_of(self.supervisor, style)
+        described = [payload.get(key) for key in keys if key in (f"{words.item}_1", f"{words.item}_2")]
+        valid = list(payload) == keys and answer.verdict is not None
+        valid = valid and all(
+            isinstance(each, dict) and list(each) == list(words.attributes) for each in described
+        )
         self.asked += 1
         self.valid += valid
         return payload if valid else {}
@@ -194,7 +226,7 @@ class _Judge:
             repeat=GROUP,
             temperature=temperature,
             top_p=top_p,
-            generator=torch.Generator().manual_seed(seed),
+            generator=torch.Generator(self.supervisor.language_model.device).manual_seed(seed),
         )
         groups = Pairs(pairs.a.repeat(GROUP), pairs.b.repeat(GROUP), pairs.same.repeat(GROUP))
         reward_PG = np.array(_verdicts_right(answers, groups)).reshape(len(pairs), GROUP)

@@ -1,10 +1,9 @@
-"""The training loop of a pocket supervisor: cross entropy on true answers about pairs of pictures, tower
-frozen.
+"""The training loop of a supervisor: cross entropy on true answers about pairs of pictures, tower frozen.
 
 One step: pairs, half same and half different (half of these hard); their tokens from the bank, some second
-pictures mixed with one that turns the verdict round, all disturbed; the true answer as target. The context
-is the model's own sampled answer in most steps, so the verdict cannot lean on a description that is always
-right. Every few steps the generic style is trained instead.
+pictures mixed with one that turns the verdict round, all disturbed; the true answer as target. A pocket
+supervisor's context is its own sampled answer in most steps, so the verdict cannot lean on a description that
+is always right. Every few steps the generic style is trained instead.
 Consumes the bank; produces weights; waits for nothing.
 
 Legend: P pairs, N patch tokens, D token width, T answer length, L prompt length, H width, V vocabulary.
@@ -15,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +22,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from saga_ray.config.alignment import AlignmentSettings
+from saga_ray.models.supervisors.base import Supervisor
 from saga_ray.models.supervisors.pocket import Pocket
+from saga_ray.prompts.template import Style
 from saga_ray.train.alignment.answers import AnswerKey, own_context
 from saga_ray.train.alignment.bank import TokenBank
 from saga_ray.train.alignment.pairs import Pairs, PairSampler
@@ -41,16 +43,23 @@ class Check:
     """What the best weights are chosen by: the mean verdict accuracy on random and on hard pairs."""
 
 
+Objective = Callable[[Pairs, Tensor, Tensor, Style, Tensor, bool, torch.Generator], Tensor]
+"""The loss of a step's pairs: their tokens x_a_PND and x_b_PND, the style asked for, purity_P (the share of
+the second picture that is left in its own tokens), whether the context is to be the model's own, and what
+that is sampled with."""
+
+
 def fit(
-    supervisor: Pocket,
+    supervisor: Supervisor,
     bank: TokenBank,
     sampler: PairSampler,
-    key: AnswerKey,
+    objective: Objective,
     settings: AlignmentSettings,
     score: Callable[[], float] | None,
     say: Callable[[str], None],
 ) -> list[Check]:
-    """Train `supervisor` in place and leave the weights in it that `score` liked best (none: the last).
+    """Train what is not frozen of `supervisor` in place and leave the weights in it that `score` liked best
+    (none: the last).
 
     Raises:
         FloatingPointError: the loss is not finite.
@@ -59,6 +68,7 @@ def fit(
     generator = torch.Generator().manual_seed(settings.seed)
     optimizer = _optimizer(supervisor, settings)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    trained = {name: each for name, each in supervisor.named_parameters() if each.requires_grad}
     checks: list[Check] = []
     best: dict[str, Tensor] = {}
     losses: list[float] = []
@@ -69,12 +79,8 @@ def fit(
         x_a_PND, x_b_PND, purity_P = _tokens(bank, pairs, sampler, settings, rng, generator)
         generic = step % settings.generic_every == settings.generic_every - 1
         own = rng.random() < settings.own_answers
-        with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
-            loss = alignment_loss(
-                supervisor, key, pairs, x_a_PND, x_b_PND, "generic" if generic else "attributes",
-                purity_P, own=own, settings=settings, generator=generator,
-            )  # fmt: skip
-            loss = loss + settings.likeness_weight * likeness_loss(supervisor, pairs, x_a_PND, x_b_PND)
+        style: Style = "generic" if generic else "attributes"
+        loss = objective(pairs, x_a_PND, x_b_PND, style, purity_P, own, generator)
         if not math.isfinite(float(loss.detach())):
             raise FloatingPointError(f"the loss of step {step} is {float(loss.detach())}")
         optimizer.zero_grad(set_to_none=True)
@@ -89,15 +95,37 @@ def fit(
             loss_now, verdicts = checks[-1].loss, checks[-1].score
             say(f"step {done}/{settings.steps}: loss {loss_now:.3f}, validation verdicts {verdicts:.3f}")
             if chosen(checks) is checks[-1]:
-                best = {name: value.clone() for name, value in supervisor.state_dict().items()}
+                best = {name: each.detach().clone() for name, each in trained.items()}
     if best:
-        supervisor.load_state_dict(best)
+        supervisor.load_state_dict(best, strict=False)
     return checks
 
 
 def chosen(checks: Sequence[Check]) -> Check:
     """The look whose weights are kept: the last of the best, or the last where there was nothing to score."""
     return max(checks, key=lambda check: (-math.inf if math.isnan(check.score) else check.score, check.step))
+
+
+def pocket_objective(supervisor: Pocket, key: AnswerKey, settings: AlignmentSettings) -> Objective:
+    """Cross entropy of the true answers, in bfloat16 where asked for, and likeness of the same pairs."""
+
+    def objective(
+        pairs: Pairs,
+        x_a_PND: Tensor,
+        x_b_PND: Tensor,
+        style: Style,
+        purity_P: Tensor,
+        own: bool,
+        generator: torch.Generator,
+    ) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
+            loss = alignment_loss(
+                supervisor, key, pairs, x_a_PND, x_b_PND, style, purity_P,
+                own=own, settings=settings, generator=generator,
+            )  # fmt: skip
+            return loss + settings.likeness_weight * likeness_loss(supervisor, pairs, x_a_PND, x_b_PND)
+
+    return objective
 
 
 def alignment_loss(
@@ -194,9 +222,9 @@ def _tokens(
     return disturbed[0], disturbed[1], purity_P
 
 
-def _optimizer(supervisor: Pocket, settings: AlignmentSettings) -> torch.optim.AdamW:
+def _optimizer(supervisor: Supervisor, settings: AlignmentSettings) -> torch.optim.AdamW:
     """AdamW whose decay spares vectors and embeddings."""
-    words = supervisor.language_model.get_input_embeddings().weight
+    words: Any = supervisor.language_model.get_input_embeddings().weight
     trained = [parameter for parameter in supervisor.parameters() if parameter.requires_grad]
     matrices = [parameter for parameter in trained if parameter.ndim == 2 and parameter is not words]
     others = [parameter for parameter in trained if parameter.ndim != 2 or parameter is words]

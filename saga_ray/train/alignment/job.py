@@ -1,4 +1,5 @@
-"""`saga supervisor train`: from a table with attribute columns to a pocket supervisor in a folder.
+"""`saga supervisor train`: from a table with attribute columns to a supervisor in a folder, a pocket one or
+one with a language model of one's own.
 
 The classes of `parts` (train and extra) are learned from, `validation` chooses among the weights seen
 on the way, `test` is looked at once at the end, for the model card. The tower is frozen throughout.
@@ -17,15 +18,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from saga_ray.config.alignment import AlignmentSettings
 from saga_ray.data.table import ImageTable
 from saga_ray.errors import UserError
-from saga_ray.models import supervisors, towers
-from saga_ray.models.supervisors._pocket_scheme import AnswerScheme
-from saga_ray.models.supervisors._pocket_tokenizer import build_tokenizer
-from saga_ray.models.supervisors.pocket import Pocket, Projector
+from saga_ray.models.supervisors.llava import Llava
+from saga_ray.models.supervisors.pocket import Pocket
 from saga_ray.models.supervisors.pocket import load as load_pocket
 from saga_ray.models.towers import Tower
 from saga_ray.prompts import vocabulary as vocabularies
@@ -39,9 +37,11 @@ from saga_ray.train.alignment.evaluate import (
     part_sampler,
     verdict_accuracy,
 )
-from saga_ray.train.alignment.fit import Check, chosen, fit
+from saga_ray.train.alignment.fit import Check, Objective, chosen, fit, pocket_objective
+from saga_ray.train.alignment.fresh import fresh_pocket, fresh_projector, tower_of
 from saga_ray.train.alignment.report import AlignmentReport
 from saga_ray.train.alignment.start import start_weights
+from saga_ray.train.alignment.written import WrittenKey, written_objective
 
 UNKNOWN_VALUE = "unknown"
 """Stands where a table leaves an attribute empty."""
@@ -57,12 +57,11 @@ def train_supervisor(
     say: Callable[[str], None] = print,
     command: str = "",
 ) -> AlignmentReport:
-    """Train a pocket supervisor on a table and write it to the new folder `output`.
+    """Train a supervisor on a table and write it to the new folder `output`.
 
     Raises:
-        UserError: a column is missing, is free text or does not fit the vocabulary; there are too few
-        classes or pictures; or
-            `output` exists.
+        UserError: a column is missing, is free text or does not fit the vocabulary; there are too few classes
+            or pictures; the tower or the language model cannot be read; or `output` exists.
     """
     started = time.monotonic()
     if output.exists():
@@ -83,35 +82,43 @@ def train_supervisor(
             f"{table.name}: class {both[0]!r} is learned from and also in validation or test; "
             "give every class one split; `saga data check` lists them"
         )
-    tower = towers.load(_tower_folder(settings.tower)).eval()
+    values = _values(table, learned)
+    tower = tower_of(settings).eval()
     torch.manual_seed(settings.seed)
     threads = torch.get_num_threads()
     torch.set_num_threads(settings.threads)
+    unfinished = output.with_name(f".{output.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
     try:
-        supervisor = _fresh(output, vocabulary, learned, table, tower, settings)
+        supervisor: Pocket | Llava
+        if settings.language_model is None:
+            supervisor = fresh_pocket(output, vocabulary, values, table, tower, settings)
+        else:
+            supervisor = fresh_projector(
+                unfinished, settings.name or output.name, vocabulary, tower, settings
+            )
+            tower.to(supervisor.language_model.device)
         say(f"{len(learned)} pictures of {len(learned.classes)} classes; computing their tokens")
         bank = _bank(tower, learned, settings)
         sampler = part_sampler(supervisor, learned, settings.hard_column, np.array(list(bank.place)))
         say(f"{bank.views} views of {len(bank.place)} pictures after {time.monotonic() - started:.0f} s")
-        start_weights(supervisor, bank.tokens_VSND[0], torch.Generator().manual_seed(settings.seed))
+        objective: Objective
+        if isinstance(supervisor, Pocket):
+            start_weights(supervisor, bank.tokens_VSND[0], torch.Generator().manual_seed(settings.seed))
+            objective = pocket_objective(supervisor, AnswerKey(supervisor, learned.attributes), settings)
+        else:
+            objective = written_objective(supervisor, WrittenKey(supervisor, learned.attributes), settings)
         score = _validation_score(supervisor, validation, tower, settings)
-        checks = fit(
-            supervisor, bank, sampler, AnswerKey(supervisor, learned.attributes), settings, score, say
-        )
-        unfinished = output.with_name(f".{output.name}.unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-        try:
-            report = _store(supervisor, unfinished, learned, validation, test, table, checks, tower, settings)
-            report = replace(report, folder=output, seconds=time.monotonic() - started)
-            (unfinished / "README.md").write_text(
-                model_card(report, supervisor, table, settings, command), "utf-8"
-            )
-            os.replace(unfinished, output)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+        checks = fit(supervisor, bank, sampler, objective, settings, score, say)
+        report = _store(supervisor, unfinished, learned, validation, test, table, checks, tower, settings)
+        report = replace(report, folder=output, seconds=time.monotonic() - started)
+        card = model_card(report, supervisor, table, settings, command)
+        (unfinished / "README.md").write_text(card, "utf-8")
+        os.replace(unfinished, output)
         return report
     finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
         torch.set_num_threads(threads)
 
 
@@ -139,23 +146,8 @@ def _part(table: ImageTable, attributes: Sequence[str], *splits: str) -> ImageTa
     return replace(part, attributes=columns)
 
 
-def _tower_folder(name: str) -> Path:
-    """A folder that holds a tower itself, or the tower of a supervisor."""
-    for folder in (Path(name).expanduser(), supervisors.SHIPPED / name / "tower"):
-        if (folder / "tower.json").is_file():
-            return folder
-    return supervisors.find(name) / "tower"
-
-
-def _fresh(
-    output: Path,
-    vocabulary: Vocabulary,
-    learned: ImageTable,
-    table: ImageTable,
-    tower: Tower,
-    settings: AlignmentSettings,
-) -> Pocket:
-    """A supervisor with random weights whose tokenizer fits the table."""
+def _values(table: ImageTable, learned: ImageTable) -> dict[str, tuple[str, ...]]:
+    """Each attribute's values among the pictures that are learned from."""
     values = {name: tuple(sorted(set(column))) for name, column in learned.attributes.items()}
     for name, own in values.items():
         if len(own) > MAX_VALUES:
@@ -163,33 +155,7 @@ def _fresh(
                 f"The column {name!r} of {table.name} has {len(own)} different values, which is free text "
                 f"and no attribute; name a column with at most {MAX_VALUES}."
             )
-    scheme = AnswerScheme(item=vocabulary.item, verdict_key=vocabulary.verdict_key, attributes=values)
-    # Words alone, of all classes: captions and instructions may name them. Nothing is learned from them here.
-    tokenizer = build_tokenizer(scheme, table.classes)
-    prompt = 2 * tower.tokens_per_image + 3
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=settings.width,
-        intermediate_size=settings.hidden,
-        num_hidden_layers=settings.layers,
-        num_attention_heads=settings.heads,
-        num_key_value_heads=settings.heads,
-        max_position_embeddings=max(256, prompt + scheme.answer_length + 2),
-        rope_parameters={"rope_type": "default", "rope_theta": settings.rope_base},
-        tie_word_embeddings=False,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    language_model = LlamaForCausalLM(config)  # type: ignore[no-untyped-call]
-    language_model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    projector = Projector(tower.token_width, settings.width, tower.tokens_per_image)
-    torch.nn.init.normal_(projector.positions, std=0.02)
-    return Pocket(output, settings.name or output.name, scheme, tokenizer, language_model, projector)
+    return values
 
 
 def _bank(tower: Tower, learned: ImageTable, settings: AlignmentSettings) -> TokenBank:
@@ -205,7 +171,7 @@ def _bank(tower: Tower, learned: ImageTable, settings: AlignmentSettings) -> Tok
 
 
 def _validation_score(
-    supervisor: Pocket, validation: ImageTable, tower: Tower, settings: AlignmentSettings
+    supervisor: Pocket | Llava, validation: ImageTable, tower: Tower, settings: AlignmentSettings
 ) -> Callable[[], float] | None:
     """Mean verdict accuracy on fixed random and hard pairs of the validation classes; None where there are
     no pairs."""
@@ -238,19 +204,24 @@ def _validation_score(
 
 
 def _store(
-    supervisor: Pocket,
+    supervisor: Pocket | Llava,
     folder: Path,
     learned: ImageTable,
     validation: ImageTable,
     test: ImageTable,
     table: ImageTable,
     checks: list[Check],
-    tower: towers.Tower,
+    tower: Tower,
     settings: AlignmentSettings,
 ) -> AlignmentReport:
-    """Write the weights, read them again as they will be used, and measure those."""
-    supervisor.save(folder, tower)
-    stored = load_pocket(folder, "float32")
+    """Write the weights, read them again as they will be used where they are rounded, and measure those."""
+    stored: Pocket | Llava
+    if isinstance(supervisor, Pocket):
+        supervisor.save(folder, tower)
+        stored = load_pocket(folder, "float32")
+    else:
+        supervisor.save_projector(folder)
+        stored = supervisor
     scores = {
         name: evaluate_supervisor(stored, part, settings.seed, pairs=settings.check_pairs)
         if has_pairs(part)

@@ -160,4 +160,5 @@ def test_a_checkpoint_that_cannot_be_taken_leaves_nothing(
     (released / "chat_template.jinja").unlink()
     refused("has no chat template")
     AutoConfig.for_model("blip-2").save_pretrained(released)
-    refused("known are llava, qwen2_5_vl, qwen3_vl, internvl, idefics3, smolvlm, gemma3, or")
+    known = "llava, llava_onevision, qwen2_5_vl, qwen3_vl, internvl, idefics3, smolvlm, gemma3"
+    refused(f"holds a checkpoint of type 'blip-2'; known are {known}, or")

@@ -20,6 +20,8 @@ from transformers import (
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
+    LlavaOnevisionConfig,
+    LlavaOnevisionForConditionalGeneration,
     MistralConfig,
     Phi3Config,
     Phi3ForCausalLM,
@@ -110,7 +112,7 @@ def text_config(kind: str, vocabulary: int) -> Any:
     return kinds[kind](**common, **({"sliding_window": None} if kind == "mistral" else {}))
 
 
-def vision_config(kind: str) -> Any:
+def vision_config(kind: str, **more: Any) -> Any:
     """A tiny vision transformer of a kind."""
     common = {
         "hidden_size": WIDTH,
@@ -120,7 +122,7 @@ def vision_config(kind: str) -> Any:
         "image_size": PIXELS,
         "patch_size": PATCH,
     }
-    return CLIPVisionConfig(**common) if kind == "clip" else SiglipVisionConfig(**common)
+    return CLIPVisionConfig(**common) if kind == "clip" else SiglipVisionConfig(**common, **more)
 
 
 @dataclass
@@ -159,8 +161,25 @@ def checkpoint(folder: Path, language: str = "llama", vision: str = "clip", **ch
         vision_feature_select_strategy="default" if vision == "clip" else "full",
         **changes,
     )
+    return _written(LlavaForConditionalGeneration, config, words, folder)
+
+
+def onevision_checkpoint(folder: Path) -> Any:
+    """Write a LLaVA-OneVision checkpoint; returns its model."""
+    words = tokenizer(PARTS_TEMPLATE)
+    config = LlavaOnevisionConfig(
+        vision_config=vision_config("siglip", vision_use_head=False),
+        text_config=text_config("qwen2", len(words)),
+        image_token_index=words.convert_tokens_to_ids("<image>"),
+        video_token_index=len(words) - 1,
+        image_grid_pinpoints=[[PIXELS, PIXELS], [PIXELS, 2 * PIXELS]],
+    )
+    return _written(LlavaOnevisionForConditionalGeneration, config, words, folder)
+
+
+def _written(kind: Any, config: Any, words: PreTrainedTokenizerFast, folder: Path) -> Any:
     torch.manual_seed(3)
-    model = LlavaForConditionalGeneration(config)
+    model = kind(config)
     with torch.no_grad():  # random biases and norms too
         for parameter in model.parameters():
             parameter.add_(0.08 * torch.randn_like(parameter))
@@ -171,7 +190,11 @@ def checkpoint(folder: Path, language: str = "llama", vision: str = "clip", **ch
 
 def pair(folder: Path, language: str = "llama", vision: str = "clip", **changes: Any) -> Pair:
     """Both, of one checkpoint in `folder`."""
-    model = checkpoint(folder / "checkpoint", language, vision, **changes)
+    return both_of(checkpoint(folder / "checkpoint", language, vision, **changes), folder)
+
+
+def both_of(model: Any, folder: Path) -> Pair:
+    """A model whose checkpoint lies in `folder`, and the supervisor of it."""
     assemble.of_checkpoint(folder / "checkpoint", folder / "supervisor", "birds")
     supervisor = load(folder / "supervisor", "float32").double()
     exact_norms(model)

@@ -1,2 +1,2 @@
-"""Tools that turn published weights into stored towers. Needed to build what ships, never to use it (extra
-``[build]``)."""
+"""Tools that turn published weights into towers: of any vision model of transformers (`external`), or, with
+the extra ``[build]``, into the one that ships."""
