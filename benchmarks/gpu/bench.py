@@ -21,6 +21,7 @@ from saga_ray.models.pooler import Pooler
 from saga_ray.plan import counts
 from saga_ray.rollout.engines.transformers import TransformersEngine
 from saga_ray.rollout.local import LocalRollouts
+from saga_ray.rollout.rewards import Judge
 from saga_ray.train.schedule import build_optimizer
 from saga_ray.train.step import Step, StepResult
 from saga_ray.train.stopwatch import Stopwatch
@@ -85,7 +86,7 @@ class Bench:
         supervisor = self.built.supervisor
         engine = self.engine if update else None
         answers = ForcedAnswers(supervisor, settings.supervisor.prompt, self.tokens, engine)
-        client = LocalRollouts(answers, settings.grpo.informative_pairs, supervisor.verdict_key)
+        client = LocalRollouts(answers, settings.grpo.informative_pairs, Judge(supervisor.verdict_key))
         teacher, world = Teacher(supervisor, settings), World()
         runner = Step(self.encoder, self.loss, teacher, client, settings, world, self.device)
         batches = self.batches(number * settings.grpo.max_micro_batches)

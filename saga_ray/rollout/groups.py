@@ -31,11 +31,13 @@ class Group:
     same: bool  # both images are of one class
     completions: list[Completion]
     rewards: list[float]
+    right: list[bool]  # whether each completion's verdict is right
     encoder_version: int  # of the encoder that made the visual tokens
     prompt_tokens: int
 
     def __post_init__(self) -> None:
-        assert len(self.completions) == len(self.rewards), (len(self.completions), len(self.rewards))
+        lengths = len(self.completions), len(self.rewards), len(self.right)
+        assert len(set(lengths)) == 1, lengths
 
     @property
     def informative(self) -> bool:

@@ -7,16 +7,17 @@ from collections.abc import Iterator, Sequence
 from saga_ray.rollout.client import RoundOutcome
 from saga_ray.rollout.engine import Engine, PairRequest
 from saga_ray.rollout.groups import Group
+from saga_ray.rollout.rewards import Judge
 from saga_ray.rollout.rounds import Asked, StepRounds
 
 
 class LocalRollouts:
     """A `RolloutClient` for a single worker; the engine runs while the worker waits for groups."""
 
-    def __init__(self, engine: Engine, wanted: int, verdict_key: str) -> None:
-        self.engine, self.wanted, self.verdict_key = engine, wanted, verdict_key
+    def __init__(self, engine: Engine, wanted: int, judge: Judge) -> None:
+        self.engine, self.wanted, self.judge = engine, wanted, judge
         self._step: int | None = None
-        self._rounds = StepRounds(wanted, verdict_key)
+        self._rounds = StepRounds(wanted, judge)
         self._asked: dict[int, Asked] = {}
         self._known: set[tuple[int, int]] = set()
         self._ticket = 0
@@ -60,7 +61,7 @@ class LocalRollouts:
     def _begin(self, step: int) -> None:
         for ticket in self._asked:
             self.engine.abort(ticket)
-        self._step, self._rounds = step, StepRounds(self.wanted, self.verdict_key)
+        self._step, self._rounds = step, StepRounds(self.wanted, self.judge)
         self._asked.clear()
         self._known.clear()
 

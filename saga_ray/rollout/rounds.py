@@ -7,11 +7,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from saga_ray.prompts.verdict import parse_answer
 from saga_ray.rollout.client import RoundOutcome
 from saga_ray.rollout.engine import PairRequest
 from saga_ray.rollout.groups import Completion, Group, PlanOrderAcceptance
-from saga_ray.rollout.rewards import verdict_reward
+from saga_ray.rollout.rewards import Judge
 
 
 @dataclass(frozen=True)
@@ -39,8 +38,8 @@ class Asked:
 class StepRounds:
     """All rounds of a step, over all workers; rounds are opened one after the other."""
 
-    def __init__(self, wanted: int, verdict_key: str) -> None:
-        self.verdict_key = verdict_key
+    def __init__(self, wanted: int, judge: Judge) -> None:
+        self.judge = judge
         self._acceptance = PlanOrderAcceptance(wanted)
         self._plan: list[tuple[int, int]] = []
         """(round, pair) in plan order; the position in this list is the index that the acceptance knows."""
@@ -64,13 +63,18 @@ class StepRounds:
 
     def arrive(self, asked: Asked, completions: list[Completion]) -> None:
         """Reward a finished group and note it."""
-        answers = [parse_answer(completion.text, self.verdict_key) for completion in completions]
-        rewards = [verdict_reward(answer, asked.same, self.verdict_key) for answer in answers]
+        judged = [self.judge(completion.text, asked.same) for completion in completions]
         group = Group(
-            asked.pair, asked.same, completions, rewards, asked.encoder_version, asked.prompt_tokens
+            asked.pair,
+            asked.same,
+            completions,
+            [each.reward for each in judged],
+            [each.right for each in judged],
+            asked.encoder_version,
+            asked.prompt_tokens,
         )
         self._groups[asked.key] = group
-        self._unparsable[asked.key] = sum(answer.verdict is None for answer in answers)
+        self._unparsable[asked.key] = sum(not each.parsed for each in judged)
         self._acceptance.feed(self._index[asked.key], group.informative)
         for round, opened in self._opened.items():
             if round not in self._seconds and self.settled(round):

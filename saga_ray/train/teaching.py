@@ -48,7 +48,7 @@ class Taught:
     """
     distillation_sum: float = 0.0
     rewarded: float = 0.0
-    """Rollouts with reward 1 whose answer describes both pictures."""
+    """Rollouts with the right verdict whose answer describes both pictures."""
     pairs: int = 0
     mismatch_sum: float = 0.0
     """Sum over tokens of |engine's log p - replay's log p|, same embeddings."""
@@ -117,9 +117,10 @@ class Teacher:
                 buffer.supervisor_BND.index_add_(0, a, gradient_a)
                 buffer.supervisor_BND.index_add_(0, b, gradient_b)
         if settings.distillation.weight > 0:
+            right_PG = torch.tensor([pair.group.right for pair in pairs], device=x_a_PND.device)
             with clock.part("distillation"):
                 self._distil(
-                    x_a_PND.detach(), x_b_PND.detach(), replayed, reward_PG, pooler, distilled, taught
+                    x_a_PND.detach(), x_b_PND.detach(), replayed, right_PG, pooler, distilled, taught
                 )
 
     def _objective(
@@ -165,28 +166,28 @@ class Teacher:
         x_a_PND: Tensor,
         x_b_PND: Tensor,
         replayed: Replay,
-        reward_PG: Tensor,
+        right_PG: Tensor,
         pooler: Pooler,
         distilled: ParameterBuffer,
         taught: Taught,
     ) -> None:
-        """KL(teacher attention | pooler attention) over rewarded rollouts: gradient to the pooler's query and
+        """KL(teacher attention | pooler attention) over right rollouts: gradient to the pooler's query and
         key alone.
         """
         assert replayed.attention_a_PGN is not None and replayed.attention_b_PGN is not None
         described_PG = (replayed.attention_a_PGN.sum(-1) > 0) & (replayed.attention_b_PGN.sum(-1) > 0)
-        rewarded_PG = (reward_PG == 1) & described_PG
-        if not bool(rewarded_PG.any()):
+        taught_PG = right_PG & described_PG
+        if not bool(taught_PG.any()):
             return
-        pair_R = rewarded_PG.nonzero()[:, 0]
+        pair_R = taught_PG.nonzero()[:, 0]
         beta_a_RN = pooler.attention(x_a_PND)[pair_R]
         beta_b_RN = pooler.attention(x_b_PND)[pair_R]
-        loss = attention_kl_sum(replayed.attention_a_PGN[rewarded_PG], beta_a_RN) + attention_kl_sum(
-            replayed.attention_b_PGN[rewarded_PG], beta_b_RN
+        loss = attention_kl_sum(replayed.attention_a_PGN[taught_PG], beta_a_RN) + attention_kl_sum(
+            replayed.attention_b_PGN[taught_PG], beta_b_RN
         )
         distilled.add(torch.autograd.grad(loss, distilled.parameters, allow_unused=True))
         taught.distillation_sum += float(loss.detach())
-        taught.rewarded += float(rewarded_PG.sum())
+        taught.rewarded += float(taught_PG.sum())
 
     def _compare_with_engine(
         self, pairs: Sequence[AcceptedPair], replayed: Replay, mask_PGT: Tensor, taught: Taught

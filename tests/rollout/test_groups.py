@@ -11,7 +11,7 @@ from saga_ray.rollout.groups import Completion, Group, PlanOrderAcceptance
 
 def group(rewards: list[float]) -> Group:
     completions = [Completion([1, 2], "x", [-0.1, -0.2], "stop", seed) for seed in range(len(rewards))]
-    return Group(0, True, completions, rewards, encoder_version=0, prompt_tokens=3)
+    return Group(0, True, completions, rewards, [False] * len(rewards), encoder_version=0, prompt_tokens=3)
 
 
 @pytest.mark.parametrize(

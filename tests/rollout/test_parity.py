@@ -14,7 +14,7 @@ from saga_ray.rollout.parity import parity
 
 def group(lengths: tuple[int, ...], value: float) -> Group:
     completions = [Completion([1] * n, "", [value - 0.1 * t for t in range(n)], "stop", 0) for n in lengths]
-    return Group(0, True, completions, [0.0] * len(lengths), 0, 3)
+    return Group(0, True, completions, [0.0] * len(lengths), [False] * len(lengths), 0, 3)
 
 
 def replayed(groups: list[Group], padding: float) -> torch.Tensor:

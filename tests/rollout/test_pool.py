@@ -21,6 +21,7 @@ from saga_ray.rollout.engine import Engine
 from saga_ray.rollout.groups import Group
 from saga_ray.rollout.local import LocalRollouts
 from saga_ray.rollout.pool import Engines, Pool, PoolClient, open_pool, running_pool, start_engines
+from saga_ray.rollout.rewards import Judge
 from tests.rollout.scripted import GROUP, KEY, ScriptedEngine, requests
 
 PAIRS = list(range(16))
@@ -82,7 +83,7 @@ def two_workers(client: PoolClient, step: int = 0) -> tuple[list[list[Group]], l
 
 def expected(step: int) -> tuple[list[Group], list[RoundOutcome]]:
     """What one worker with an engine of its own gets."""
-    local: Any = LocalRollouts(ScriptedEngine(), WANTED, KEY)
+    local: Any = LocalRollouts(ScriptedEngine(), WANTED, Judge(KEY))
     return work(local, PAIRS, step)
 
 

@@ -17,6 +17,7 @@ from saga_ray.rollout.groups import Group
 from saga_ray.rollout.local import LocalRollouts
 from saga_ray.rollout.parity import parity
 from saga_ray.rollout.pool import Pool, running_pool
+from saga_ray.rollout.rewards import Judge
 from tests.tiny import TOKEN_WIDTH, TOKENS, TinySupervisor, tiny_supervisor
 
 GROUP, PAIRS = 8, 16
@@ -122,7 +123,9 @@ def test_a_step_with_vllm_is_repeatable_and_like_one_with_the_reference(
     assert outcome.unparsable < outcome.completions / 4
 
     longest = SETTINGS.rollout.max_new_tokens
-    reference = LocalRollouts(TransformersEngine(supervisor, 9, longest, 128), 1000, supervisor.verdict_key)
+    reference = LocalRollouts(
+        TransformersEngine(supervisor, 9, longest, 128), 1000, Judge(supervisor.verdict_key)
+    )
     reference.submit(1, 0, requests(supervisor, x_2PND, 1), range(PAIRS))
     whole = reference.outcome(1, 0)
     client = pool.client(wanted=1000)

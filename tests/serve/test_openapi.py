@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -86,10 +86,17 @@ def ask_at_random(document: Any, endpoint: str, mode: GenerationMode) -> None:
     )
     @given(case=operation.as_strategy(generation_mode=mode))
     def ask(case: schemathesis.Case) -> None:
+        assume(mode is GenerationMode.POSITIVE or not has_texts_in_a_form(case))
         checks = FORBIDDEN if mode is GenerationMode.NEGATIVE else TRUE
         case.validate_response(case.call(), checks=checks)
 
     ask()
+
+
+def has_texts_in_a_form(case: schemathesis.Case) -> bool:
+    """What the schema forbids there may be right: in a form every value is a text, and one is a list of one."""
+    form = case.media_type == "multipart/form-data" and isinstance(case.body, dict)
+    return form and "texts" in case.body
 
 
 @pytest.mark.parametrize(

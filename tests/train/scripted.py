@@ -25,7 +25,7 @@ def scripted_group(request_step: int, request_round: int, pair: int, size: int) 
         tokens = tokens[: 3 if rng.random() < 0.2 else None]
         completions.append(Completion(tokens, "", [0.0] * len(tokens), "stop", g))
     rewards = [1.0] * size if rng.random() < 0.34 else [float(g % 2) for g in range(size)]
-    return Group(pair, True, completions, rewards, 0, 9)
+    return Group(pair, True, completions, rewards, [reward == 1 for reward in rewards], 0, 9)
 
 
 class ScriptedClient:

@@ -118,7 +118,13 @@ def engine_parity(settings: Settings) -> Answer:
         engine.close()
     groups = [
         Group(
-            pair, pair % 2 == 0, finished[pair], [0.0] * rollout.group_size, 0, len(prompts[pair].token_ids)
+            pair,
+            pair % 2 == 0,
+            finished[pair],
+            [0.0] * rollout.group_size,
+            [False] * rollout.group_size,
+            0,
+            len(prompts[pair].token_ids),
         )
         for pair in range(PAIRS)
     ]

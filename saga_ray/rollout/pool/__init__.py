@@ -29,6 +29,7 @@ from saga_ray.rollout.groups import Group
 from saga_ray.rollout.pool.client import PoolClient
 from saga_ray.rollout.pool.collector import Collector, Limits, PoolStats
 from saga_ray.rollout.pool.engines import Engines, start_engines
+from saga_ray.rollout.rewards import Judge
 
 __all__ = ["Engines", "Pool", "PoolClient", "PoolStats", "open_pool", "running_pool", "start_engines"]
 
@@ -111,7 +112,8 @@ def _collector(settings: Settings, verdict_key: str) -> Any:
         settings.train.collective_timeout_s,
     )
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    return ray.remote(Collector).options(num_cpus=0, scheduling_strategy=here).remote(verdict_key, limits)
+    judge = Judge(verdict_key, settings.grpo.reward)
+    return ray.remote(Collector).options(num_cpus=0, scheduling_strategy=here).remote(judge, limits)
 
 
 def _attach(collector: Any, engines: Engines, settings: Settings) -> Pool:

@@ -18,6 +18,7 @@ from ray.exceptions import RayActorError, RayError
 from saga_ray.rollout.client import RoundOutcome
 from saga_ray.rollout.engine import Finished
 from saga_ray.rollout.groups import Group
+from saga_ray.rollout.rewards import Judge
 from saga_ray.rollout.rounds import Asked, StepRounds
 
 Found = TypeVar("Found")
@@ -78,8 +79,8 @@ class Collector:
     A failure is final: everyone who asks is told its sentence.
     """
 
-    def __init__(self, verdict_key: str, limits: Limits) -> None:
-        self.verdict_key, self.limits = verdict_key, limits
+    def __init__(self, judge: Judge, limits: Limits) -> None:
+        self.judge, self.limits = judge, limits
         self.stats_ = PoolStats()
         self._actors: list[Any] = []
         self._desk = ""
@@ -89,7 +90,7 @@ class Collector:
         self._tickets = itertools.count(1)
         self._current: tuple[int, int] | None = None
         """(session, step): a session is one client's run, such as an arm."""
-        self._rounds = StepRounds(1, verdict_key)
+        self._rounds = StepRounds(1, judge)
         self._round_pairs: dict[int, list[int]] = {}
         self._gathering: dict[int, dict[int, _Asking]] = {}
         """Rounds that some worker has yet to submit its share of: round -> pair -> asking."""
@@ -208,7 +209,7 @@ class Collector:
         """A new step: the one before is over, whatever of it is under way."""
         self._cancel(list(self._outstanding))
         self._current = (session, step)
-        self._rounds = StepRounds(wanted, self.verdict_key)
+        self._rounds = StepRounds(wanted, self.judge)
         self._round_pairs.clear()
         self._gathering.clear()
         self._gathering_since.clear()
