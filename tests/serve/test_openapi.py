@@ -94,7 +94,7 @@ def ask_at_random(document: Any, endpoint: str, mode: GenerationMode) -> None:
 
 
 def has_texts_in_a_form(case: schemathesis.Case) -> bool:
-    """What the schema forbids there may be right: in a form every value is a text, and one is a list of one."""
+    """What the schema forbids there may be right: in a form all values are texts, one is a list of one."""
     form = case.media_type == "multipart/form-data" and isinstance(case.body, dict)
     return form and "texts" in case.body
 
