@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0.0)]
+RewardDesign = Literal["verdict", "parsed", "confidence"]
 
 ARM_NAMES = (
     "start",
@@ -100,7 +101,7 @@ class GrpoSettings(Section):
     weight: Weight = Field(1.0, description="weight of the GRPO loss in the total; 0 switches rollouts off unless distillation needs them")
     informative_pairs: Count = Field(8, description="K: pairs with reward variance that a step needs (dynamic sampling)")
     max_micro_batches: Count = Field(4, description="a step stops refilling after this many micro-batches and goes on with what it has")
-    reward: Literal["verdict", "parsed", "confidence"] = Field("verdict", description="of a completion: `verdict`: 1 if it is right, else 0 (the paper's); `parsed`: 1/2 for a wrong one that can be read; `confidence`: the Brier score of the confidence that it states")
+    reward: RewardDesign = Field("verdict", description="of a completion: `verdict`: 1 if it is right, else 0 (the paper's); `parsed`: 1/2 for a wrong one that can be read; `confidence`: the Brier score of the confidence that it states")
     advantage_std: Literal["population", "sample", "none"] = Field("population", description="which standard deviation divides the centred rewards; open in the paper")
     advantage_epsilon: Annotated[float, Field(ge=0)] = Field(1e-4, description="added to that deviation; open in the paper")
     policy_probability: Literal["raw", "tempered"] = Field("raw", description="replay's log p: the model's own (`raw`) or after dividing the logits by the temperature; open in the paper")

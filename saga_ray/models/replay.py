@@ -74,6 +74,9 @@ def replay(
         shared_prefix: compute each pair's prompt once, or (the reference) once for each completion.
         recompute: keep the inputs of the language model's layers alone and compute each again in backward.
     """
+    assert not any(each.requires_grad for each in supervisor.language_model.parameters()), (
+        "the language model is frozen: its head's gradient is never computed"
+    )
     tokens_PGT = tokens_PGT.masked_fill(~mask_PGT, 0)
     prompt_PLH = supervisor.prompt_embeddings(x_a_PND, x_b_PND, style)
     # Nothing follows an answer's last token, so it is predicted but never read.

@@ -5,11 +5,10 @@ the other designs are there to be compared with it, which the paper leaves open.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
+from saga_ray.config.settings import RewardDesign
 from saga_ray.prompts.verdict import ParsedAnswer, parse_answer
 
-Design = Literal["verdict", "parsed", "confidence"]
 CONFIDENCE_KEY = "confidence"
 STATED = {"high": 0.95, "medium": 0.75, "low": 0.55}
 """How probable an answer says that its verdict is right, by the word that it uses."""
@@ -33,7 +32,7 @@ class Judge:
     """Reads the verdict under a key and rewards it by a design."""
 
     verdict_key: str
-    design: Design = "verdict"
+    design: RewardDesign = "verdict"
 
     def __call__(self, text: str, same: bool) -> Judged:
         """Of a completion about two images that are of one class, or not."""
@@ -48,7 +47,7 @@ def is_right(answer: ParsedAnswer, same: bool) -> bool:
     return answer.verdict is not None and answer.verdict == same
 
 
-def reward(answer: ParsedAnswer, same: bool, design: Design = "verdict") -> float:
+def reward(answer: ParsedAnswer, same: bool, design: RewardDesign = "verdict") -> float:
     """Between 0 and 1; 0 for an answer without a verdict.
 
     - ``verdict``: 1 if it is right, else 0 (the paper's).
