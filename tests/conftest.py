@@ -14,7 +14,7 @@ import pytest
 import ray
 
 from saga_ray.config.names import SOURCE_TREE
-from saga_ray.train.cluster import ANY, LOCAL
+from saga_ray.train.cluster import ANY, LOCAL, lock
 
 # An example's seconds say what else the machine does, not what is tested.
 hypothesis.settings.register_profile("saga", deadline=None)
@@ -31,6 +31,7 @@ def session_ray() -> Iterator[None]:
         os.environ.setdefault(name, value)
     started = not ray.is_initialized()
     if started:
+        lock()
         _start()
     yield
     if started:

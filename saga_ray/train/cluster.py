@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import signal
 import threading
 import time
@@ -30,9 +31,6 @@ ANY = {
 }
 """Environment of the driver, unless the user has set it."""
 LOCAL = {
-    # A cluster of this process alone, on loopback: no token is written to the home folder, where a later
-    # `ray start` would pick it up.
-    "RAY_AUTH_MODE": "disabled",
     # Nobody takes this machine away, and each arm would start a process to look out for that.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     # More processes than cores start at once here, on purpose.
@@ -81,8 +79,22 @@ def cluster(
 
 # Arithmetic threads are set by train.threads_per_worker and rollout.threads_per_actor; more would fight.
 RUNTIME: dict[str, Any] = {"env_vars": {"OMP_NUM_THREADS": "1"}}
+AUTHENTICATION = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 STARTS = 3
 """Ray gives its own processes 30 s to start, which a busy machine may exceed."""
+
+
+def lock() -> None:
+    """Before a local cluster starts: let only this process and those that it starts speak to it. Ray listens
+    on all of the machine's addresses, and whoever it listens to can run code.
+
+    The token is in the environment alone: in the home folder, where Ray would write it, a later `ray start`
+    would pick it up. A mode or token that the user has chosen stays.
+    """
+    if not any(os.environ.get(name) for name in AUTHENTICATION):
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        # Its only warning is that there is a token now.
+        logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
 
 
 def _join(address: str) -> None:
@@ -90,6 +102,7 @@ def _join(address: str) -> None:
 
 
 def _start(settings: Job, *, dashboard: bool) -> None:
+    lock()
     for attempt in range(1, STARTS + 1):
         try:
             ray.init(

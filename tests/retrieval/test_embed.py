@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -55,16 +54,6 @@ def encoder() -> Encoder:
     return built.eval()
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    started = not ray.is_initialized()
-    if started:
-        ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
-    yield
-    if started:
-        ray.shutdown()
-
-
 def test_embeddings_are_those_of_the_encoder_picture_by_picture(table: ImageTable, encoder: Encoder) -> None:
     z_ME, rows_M = embed(table, encoder, EvaluationSettings(batch_size=5), PIXELS, local=True)
     assert rows_M.tolist() == list(range(PICTURES))
@@ -102,7 +91,7 @@ def test_few_pictures_need_no_ray(
 
 
 def test_ray_data_gives_the_same_in_the_same_order(
-    table: ImageTable, encoder: Encoder, cluster: None
+    table: ImageTable, encoder: Encoder, session_ray: None
 ) -> None:
     settings = EvaluationSettings(batch_size=4, workers=2)
     here, _ = embed(table, encoder, settings, PIXELS, local=True)
@@ -124,7 +113,7 @@ class Shifted(torch.nn.Module):
 
 @pytest.mark.parametrize("local", [True, False])
 def test_a_stream_gives_batches_in_order_with_a_text_beside_each_picture(
-    table: ImageTable, encoder: Encoder, cluster: None, local: bool
+    table: ImageTable, encoder: Encoder, session_ray: None, local: bool
 ) -> None:
     settings = EvaluationSettings(batch_size=4)
     rows = [5, 0, 5, 9, 2]
@@ -138,7 +127,7 @@ def test_a_stream_gives_batches_in_order_with_a_text_beside_each_picture(
 
 
 def test_a_cluster_without_the_gpus_is_a_user_error_not_an_endless_wait(
-    table: ImageTable, encoder: Encoder, cluster: None
+    table: ImageTable, encoder: Encoder, session_ray: None
 ) -> None:
     gpus = ray.cluster_resources().get("GPU", 0.0) + 1.0  # type: ignore[no-untyped-call]
     with pytest.raises(UserError, match=rf"evaluation waited 3 s .* {gpus:g} GPU each"):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray
 
 from saga_ray.config.settings import Settings
 from saga_ray.errors import UserError
@@ -86,3 +91,27 @@ def test_ray_does_not_take_over_sigterm(monkeypatch: pytest.MonkeyPatch) -> None
             assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+STRANGER = """
+import ray
+ray.init(address=ADDRESS, log_to_driver=False, configure_logging=False)
+print(ray.get(ray.remote(lambda: "code ran").remote()))
+"""
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_local_cluster_does_what_its_own_processes_say_and_nobody_else(
+    known: bool, session_ray: None, tmp_path: Path
+) -> None:
+    own = {name: value for name, value in os.environ.items() if known or not name.startswith("RAY_")}
+    address = ray.get_runtime_context().gcs_address
+    done = subprocess.run(
+        [sys.executable, "-c", STRANGER.replace("ADDRESS", repr(address))],
+        env=own | {"HOME": str(tmp_path), "RAY_NUM_REDIS_GET_RETRIES": "1"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert ("code ran" in done.stdout) == known, done.stderr
+    assert known or "token is missing" in done.stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Callable
@@ -25,9 +24,13 @@ def ray_starts(settings: Settings) -> Answer:
     """Join the run's cluster, or start a small local one, and let it do one task."""
     import ray
 
-    address = settings.ray.address or os.environ.get("RAY_ADDRESS")
+    from saga_ray.train.cluster import address_of, lock
+
+    address = address_of(settings)
     local: dict[str, Any] = {} if address else {"num_cpus": 2, "include_dashboard": False}
-    ray.init(address=address, log_to_driver=False, configure_logging=False, **local)
+    if not address:
+        lock()
+    ray.init(address=address or "local", log_to_driver=False, configure_logging=False, **local)
     try:
         answer = ray.get(ray.remote(lambda: 6 * 7).remote(), timeout=60)
         total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
