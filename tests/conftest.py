@@ -14,6 +14,7 @@ import pytest
 import ray
 
 from saga_ray.config.names import SOURCE_TREE
+from saga_ray.serve import local
 from saga_ray.train.cluster import ANY, LOCAL, lock
 
 # An example's seconds say what else the machine does, not what is tested.
@@ -27,15 +28,16 @@ CPUS = 8
 @pytest.fixture(scope="session")
 def session_ray() -> Iterator[None]:
     """A Ray that the tests of a session share; runs of `saga_ray.train` join it. Its workers find `tests`."""
-    for name, value in (ANY | LOCAL).items():
-        os.environ.setdefault(name, value)
-    started = not ray.is_initialized()
-    if started:
-        lock()
-        _start()
-    yield
-    if started:
-        ray.shutdown()
+    with local.environment() as serving:
+        for name, value in (ANY | LOCAL | serving).items():
+            os.environ.setdefault(name, value)
+        started = not ray.is_initialized()
+        if started:
+            lock()
+            _start()
+        yield
+        if started:
+            ray.shutdown()
 
 
 def _start(attempts: int = 3) -> None:

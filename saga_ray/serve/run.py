@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import os
 import socket
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 from ray import serve
 
 from saga_ray.config.serving import ServeSettings
 from saga_ray.config.settings import Settings
 from saga_ray.errors import UserError
+from saga_ray.serve import local
 from saga_ray.serve.deployment import QUIET, application
 from saga_ray.train.cluster import address_of, cluster
 
@@ -32,7 +34,11 @@ def run(
     if not joined:
         _check_port(host, port)
     app = application(settings)
-    with cluster(ray_settings):
+    with ExitStack() as ending:
+        if not joined:
+            for name, value in ending.enter_context(local.environment()).items():
+                os.environ.setdefault(name, value)
+        ending.enter_context(cluster(ray_settings))
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         serve.start(http_options={"host": host, "port": port}, logging_config=QUIET)
         try:

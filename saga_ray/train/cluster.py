@@ -35,13 +35,6 @@ LOCAL = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     # More processes than cores start at once here, on purpose.
     "RAY_worker_maximum_startup_concurrency": "16",
-    # Ray Serve's way from its proxy to a replica: 1.1 to 1.3 times the requests a second of Ray's own calls.
-    "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
-    "RAY_SERVE_PROXY_USE_GRPC": "1",
-    # And within a replica: its app computes in threads of its own, so it may share Ray's event loop, which
-    # saves each request two changes of thread.
-    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
-    "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
 }
 """The same for a local cluster."""
 

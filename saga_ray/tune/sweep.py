@@ -66,7 +66,6 @@ def sweep(settings: SweepSettings, output: Path, *, resume: bool = False) -> Swe
         tracker.end_trials()
         trials = [_result(task, id, watched, interrupted=interrupted) for id, watched in watch.trials.items()]
         best = ranking(trials, settings.mode)
-        test = {} if interrupted else _test(task, swept, best[: 1 + settings.runners_up])
         result = SweepResult(
             name=settings.name,
             preset=settings.preset,
@@ -75,13 +74,19 @@ def sweep(settings: SweepSettings, output: Path, *, resume: bool = False) -> Swe
             interrupted=interrupted,
             trials=trials,
             best=best[0].id if best else None,
-            test=test,
-            registered=_register(settings, task, swept, tracker, best[0], test) if test else None,
+            test={},
+            registered=None,
             data=swept.data(),
             seconds=time.monotonic() - started,
             versions=installed_versions(),
         )
-        _write(settings, result, output, tracker)
+        _write(settings, result, output, tracker)  # before the test, which may fail and be resumed
+        if best and not interrupted:
+            test = _test(task, swept, best[: 1 + settings.runners_up])
+            registered = _register(settings, task, tracker, best[0], test)
+            seconds = time.monotonic() - started
+            result = result.model_copy(update={"test": test, "registered": registered, "seconds": seconds})
+            _write(settings, result, output, tracker)
     return result
 
 
@@ -187,17 +192,24 @@ def _result(task: TrialTask, id: str, watched: Watched, *, interrupted: bool) ->
 
 
 def _test(task: TrialTask, swept: Swept, chosen: list[TrialResult]) -> dict[str, dict[str, float]]:
-    """Score what the chosen trials have trained on what is held out for test."""
-    return {
-        trial.id: swept.test(RunFolder(task.trial_folder(trial.id)).model(_last(task.sweep, trial.values)[0]))
+    """Score what the chosen trials have trained on what is held out for test. Raises UserError."""
+    models = {
+        trial.id: RunFolder(task.trial_folder(trial.id)).model(_last(task.sweep, trial.values)[0])
         for trial in chosen
     }
+    try:
+        return {id: swept.test(model) for id, model in models.items()}
+    except Exception as error:  # a night's trials are done: say how to keep them, whatever it was
+        raise UserError(
+            f"the trials are done, but the best could not be scored on the test "
+            f"{searched(task.sweep.command).held_out}: {error}; mend that and go on with "
+            f"--resume {task.folder}"
+        ) from error
 
 
 def _register(
     settings: SweepSettings,
     task: TrialTask,
-    swept: Swept,
     tracker: SweepTracker,
     best: TrialResult,
     test: dict[str, dict[str, float]],

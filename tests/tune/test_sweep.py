@@ -27,6 +27,7 @@ from saga_ray.config.sweep import resolve_sweep
 from saga_ray.errors import UserError
 from saga_ray.retrieval.evaluate import evaluate_path
 from saga_ray.train.folder import LOCK, RunFolder
+from saga_ray.tune.encoders import SweptEncoders
 from saga_ray.tune.result import SweepResult, read
 from saga_ray.tune.sweep import sweep
 from tests.train.small import make_pictures
@@ -139,6 +140,27 @@ def test_mlflow_has_the_sweep_its_trials_and_the_registered_winner(done: tuple[S
     }
     version = client.get_model_version_by_alias("tried", "champion")
     assert version.tags["trial"] == result.best and result.registered == "models:/tried@champion"
+
+
+@pytest.mark.slow
+def test_a_test_that_fails_leaves_the_trials_and_is_made_again(
+    done: tuple[SweepResult, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result, folder = done
+    settings = resolve_sweep(str(folder.parent / "space.toml"))
+
+    def full(self: SweptEncoders, model: Path) -> dict[str, float]:
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SweptEncoders, "test", full)
+        with pytest.raises(UserError, match=f"the test classes: no space left .*--resume {folder}"):
+            sweep(settings, folder, resume=True)
+    left = read(folder)
+    assert left.trials == result.trials and left.best == result.best and left.test == {}
+    assert (folder / "report" / "index.html").exists() and resolve(str(folder / "winner.toml"))
+    again = sweep(settings, folder, resume=True)
+    assert again.test == result.test and again.registered == result.registered and read(folder) == again
 
 
 def test_a_folder_in_use_and_one_without_a_sweep_are_refused(done: tuple[SweepResult, Path]) -> None:
