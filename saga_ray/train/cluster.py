@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -96,6 +97,12 @@ def _join(address: str) -> None:
 
 def _start(settings: Job, *, dashboard: bool) -> None:
     lock()
+    port, runtime = None, RUNTIME
+    if dashboard:
+        # By its address: where other clusters run on this machine, workers would not know which is theirs.
+        port = _free_port()
+        address = {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{port}"}
+        runtime = {"env_vars": RUNTIME["env_vars"] | address}
     for attempt in range(1, STARTS + 1):
         try:
             ray.init(
@@ -103,7 +110,8 @@ def _start(settings: Job, *, dashboard: bool) -> None:
                 num_cpus=settings.ray.local_cpus,
                 resources=_local_resources(settings),
                 include_dashboard=dashboard,
-                runtime_env=RUNTIME,
+                dashboard_port=port,
+                runtime_env=runtime,
                 log_to_driver=False,
                 configure_logging=False,
             )
@@ -112,6 +120,12 @@ def _start(settings: Job, *, dashboard: bool) -> None:
             ray.shutdown()
             if attempt == STARTS or "timed out during startup" not in str(error):
                 raise
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def alive_nodes() -> int:

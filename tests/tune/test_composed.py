@@ -287,7 +287,9 @@ def test_schedulers_stop_and_exchange_trials_and_every_resource_comes_back(
     space = write_space(
         tmp_path,
         preset,
-        HEAD + f'searcher = "{searcher}"\nscheduler = "{scheduler}"\nconcurrency = 2\n'
+        # Of so few queries none is found at the first place, and trials that are equal are not stopped.
+        HEAD.replace("recall@1", "recall@10")
+        + f'searcher = "{searcher}"\nscheduler = "{scheduler}"\nconcurrency = 2\n'
         f"trials = {4 if scheduler == 'asha' else 2}\ngrace_steps = 2\nperturb_every = 2\n" + RATES,
     )
     before = held()

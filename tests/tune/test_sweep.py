@@ -147,6 +147,7 @@ def test_a_test_that_fails_leaves_the_trials_and_is_made_again(
     done: tuple[SweepResult, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result, folder = done
+    before = held()
     settings = resolve_sweep(str(folder.parent / "space.toml"))
 
     def full(self: SweptEncoders, model: Path) -> dict[str, float]:
@@ -161,6 +162,7 @@ def test_a_test_that_fails_leaves_the_trials_and_is_made_again(
     assert (folder / "report" / "index.html").exists() and resolve(str(folder / "winner.toml"))
     again = sweep(settings, folder, resume=True)
     assert again.test == result.test and again.registered == result.registered and read(folder) == again
+    wait_for(lambda: held() == before, what=held)
 
 
 def test_a_folder_in_use_and_one_without_a_sweep_are_refused(done: tuple[SweepResult, Path]) -> None:
@@ -183,7 +185,8 @@ def test_schedulers_stop_and_exchange_trials_and_every_resource_comes_back(
         small(
             ["metric"],
             data={"source": str(pictures)},
-            train={"steps": 8, "checkpoint_every": 2, "max_failures": 0},
+            # Steps of a tenth of a second: few of them would be over before Tune has looked.
+            train={"steps": 8 if scheduler == "asha" else 32, "checkpoint_every": 2, "max_failures": 0},
         ),
         f'arm = "metric"\nsearcher = "{searcher}"\nscheduler = "{scheduler}"\nconcurrency = 2\n'
         f"trials = {4 if scheduler == 'asha' else 2}\nvalidate_every = 2\n"
