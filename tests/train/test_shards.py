@@ -200,7 +200,7 @@ def assert_same(found: Any, expected: Any, where: str = "") -> None:
         difference = float((found - expected).abs().max()) if expected.numel() else 0.0
         assert difference <= 1e-6 * max(largest, 1e-2), (where, difference, largest)
     elif isinstance(expected, float):
-        assert found == pytest.approx(expected, rel=1e-6, abs=1e-7), where
+        assert found == pytest.approx(expected, rel=1e-6, abs=1e-6), where
     else:
         assert found == expected, where
 
