@@ -160,7 +160,7 @@ class TrainSettings(WorkerSettings):
     tower_graph: Literal["hold", "recompute"] = Field("hold", description="keep a micro-batch's tower activations until the step's counts are known, or encode a second time with gradient (large towers)")
     replay_graph: Literal["hold", "recompute"] = Field("hold", description="keep the activations of the supervisor's layers for backward, or each layer's input alone, and compute it a second time (large language models, long answers)")
     replay_pairs: Count = Field(4, description="pairs replayed at the same time; bounds memory")
-    shard: Literal["nothing", "tower", "language-model", "both"] = Field("nothing", description="what each worker holds a part of in place of the whole, for models that do not fit one GPU beside the rest: `tower`: its weights, gradients and optimizer state; `language-model`: the layers of the frozen one, which replays then wait for all of a round's answers; the steps are those of `nothing` (FSDP2; tested on CPUs, not run on GPUs)")
+    shard: Literal["nothing", "tower", "language-model", "both"] = Field("nothing", description="what each worker holds a part of, for models that do not fit one GPU beside the rest: `tower`: its weights, gradients and optimizer state; `language-model`: the frozen one's layers, and replay then waits for all of a round's answers; `both`; the steps are those of `nothing` (FSDP2; tested on CPUs, not run on GPUs)")
 
     @property
     def shards_tower(self) -> bool:

@@ -23,7 +23,7 @@ from torch import nn
 from saga_ray.models import adapters
 from saga_ray.models.encoder import Encoder
 from saga_ray.train.records import StepRecord
-from saga_ray.train.shards import gathered, shared_out, shared_out_optimizer
+from saga_ray.train.shards import gathered, is_shard, shared_out, shared_out_optimizer
 
 TRAINING_FILE = "training.pt"
 ENCODER_FOLDER = "encoder"
@@ -49,6 +49,8 @@ def training_state(
 ) -> dict[str, Any]:
     """All that changes while training, whole. Where weights are shared out among the workers every one of
     them must ask for it, and those that do not ``keep`` it get nothing of them."""
+    if not keep and not any(map(is_shard, encoder.parameters())):
+        return {}
     state = {
         "encoder": adapters.merged(encoder),
         "adapters": adapters.adapters_of(encoder),

@@ -83,8 +83,8 @@ class Training:
             shard_language_model(self.supervisor, world, CPU)
         self.encoder.to(CPU)
         self.supervisor.to(CPU)
-        assert settings.train.shards_tower == all(map(is_shard, tower.parameters()))
-        assert settings.train.shards_language_model == _has_shards(self.supervisor)
+        self.settings = settings
+        self.assert_in_parts()
         self.optimizer = build_optimizer(self.encoder, self.loss, settings.optimizer)
         client = ScriptedClient(settings.grpo.informative_pairs, settings.rollout.group_size)
         teacher = Teacher(self.supervisor, settings)
@@ -97,6 +97,7 @@ class Training:
         own = {name: parameter.grad for name, parameter in self.encoder.named_parameters()}
         gradients = gathered({name: each for name, each in own.items() if each is not None}, keep=True)
         self.optimizer.step()
+        self.assert_in_parts()
         pairs = result.rollouts["pairs_replayed"]
         numbers = {**result.losses, **result.gradients, "pairs": pairs}
         return {"numbers": numbers, "gradients": gradients}
@@ -109,20 +110,27 @@ class Training:
         with torch.no_grad():
             x_BND = self.encoder.tokens(images_BHWC)
         agreed = self.step.world.of_first
-        return {
-            "embeddings": z_BE,
-            "answers": greedy(self.supervisor, x_BND[:2], x_BND[2:], "attributes", 8, agreed),
-        }
+        answers_PT = greedy(self.supervisor, x_BND[:2], x_BND[2:], "attributes", 8, agreed)
+        self.assert_in_parts()
+        return {"embeddings": z_BE, "answers": answers_PT}
 
     def state(self) -> dict[str, Any]:
         return training_state(self.encoder, self.loss, self.optimizer)
 
-
-def _has_shards(supervisor: Supervisor) -> bool:
-    decoder: Any = supervisor.decoder
-    layers, words = decoder.layers.parameters(), decoder.embed_tokens.parameters()
-    assert not any(map(is_shard, words))
-    return all(map(is_shard, layers))
+    def assert_in_parts(self) -> None:
+        """While nothing is computed a worker holds half of what is shared out."""
+        decoder: Any = self.supervisor.decoder
+        for module, shared in (
+            (self.encoder.tower, self.settings.train.shards_tower),
+            (self.encoder.pooler, False),
+            (decoder.layers, self.settings.train.shards_language_model),
+            (decoder.embed_tokens, False),
+        ):
+            parameters = list(module.parameters())
+            assert shared == all(map(is_shard, parameters)) == any(map(is_shard, parameters))
+            own = [each.to_local() if is_shard(each) else each for each in parameters]
+            share = sum(each.numel() for each in own) / sum(each.numel() for each in parameters)
+            assert 0.4 < share < 0.6 if shared else share == 1
 
 
 def through(settings: Settings, rank: int) -> dict[str, Any]:
