@@ -56,8 +56,8 @@ def shard_language_model(supervisor: Supervisor, world: World, device: torch.dev
 
     decoder: Any = supervisor.decoder
     layers = list(decoder.layers)
-    shared_out = {id(parameter) for layer in layers for parameter in layer.parameters()}
-    whole = {parameter for parameter in decoder.parameters() if id(parameter) not in shared_out}
+    of_layers = {id(parameter) for layer in layers for parameter in layer.parameters()}
+    whole = {parameter for parameter in decoder.parameters() if id(parameter) not in of_layers}
     mesh = _mesh(world, device)
     for layer in layers:
         fully_shard(layer, mesh=mesh, reshard_after_forward=True)
