@@ -1,4 +1,4 @@
-"""Two workers that hold parts of their models take the steps of two that hold them whole."""
+"""Two workers take the step of one, and with parts of their models the steps of two that hold them whole."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from saga_ray.train.step import Step
 from saga_ray.train.teaching import Teacher
 from saga_ray.train.world import World
 from tests.tiny import PIXELS, TOKEN_WIDTH, tiny_images, tiny_supervisor
+from tests.train import test_step as one
 from tests.train.scripted import ScriptedClient
 from tests.train.test_step import CLASSES, micro_batches, settings_for
 
@@ -157,7 +158,8 @@ def _worker(rank: int, folder: str, cases: dict[str, Case], pairs: list[tuple[st
     torch.set_num_threads(1)
     meeting = f"file://{folder}/meeting"
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=WORKERS)
-    found: dict[Any, Any] = {}
+    result, gradients = one.take_step(settings_for(), rank, WORKERS)
+    found: dict[Any, Any] = {"step": (result.losses, result.gradients, result.rollouts, gradients)}
     for name, (shard, changes) in cases.items():
         found[name] = [through(settings_of(each, changes), rank) for each in (shard, "nothing")]
     through_state = through(settings_of("nothing", {}), rank)["state"]
@@ -211,6 +213,17 @@ def assert_same(found: Any, expected: Any, where: str = "") -> None:
         assert found == pytest.approx(expected, rel=1e-6, abs=1e-6), where
     else:
         assert found == expected, where
+
+
+def test_one_and_two_workers_agree_on_all_losses_and_gradients_of_a_step_that_refills(found: Found) -> None:
+    result, alone = one.take_step(settings_for())
+    assert len(result.micro_batches) > 1
+    for of_worker in found:
+        losses, readings, rollouts, gradients = of_worker["step"]
+        assert losses == pytest.approx(result.losses, rel=1e-4)
+        assert readings == pytest.approx(result.gradients, rel=1e-3, abs=1e-6)
+        assert rollouts["pairs_replayed"] == result.rollouts["pairs_replayed"]
+        one.assert_same(gradients, alone)
 
 
 @pytest.mark.parametrize("case", CASES)
