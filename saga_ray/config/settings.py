@@ -160,6 +160,17 @@ class TrainSettings(WorkerSettings):
     tower_graph: Literal["hold", "recompute"] = Field("hold", description="keep a micro-batch's tower activations until the step's counts are known, or encode a second time with gradient (large towers)")
     replay_graph: Literal["hold", "recompute"] = Field("hold", description="keep the activations of the supervisor's layers for backward, or each layer's input alone, and compute it a second time (large language models, long answers)")
     replay_pairs: Count = Field(4, description="pairs replayed at the same time; bounds memory")
+    shard: Literal["nothing", "tower", "language-model", "both"] = Field("nothing", description="what each worker holds a part of, for models that do not fit one GPU beside the rest: `tower`: its weights, gradients and optimizer state; `language-model`: the frozen one's layers, and replay then waits for all of a round's answers; `both`; the steps are those of `nothing` (FSDP2; tested on CPUs, not run on GPUs)")
+
+    @property
+    def shards_tower(self) -> bool:
+        """Whether workers hold parts of the tower."""
+        return self.shard in ("tower", "both")
+
+    @property
+    def shards_language_model(self) -> bool:
+        """Whether workers hold parts of the frozen language model's layers."""
+        return self.shard in ("language-model", "both")
 
 
 class EmbeddingSettings(Section):
@@ -244,6 +255,10 @@ class Settings(Section):
             raise ValueError("arms: equal-compute takes as many seconds as saga did: add saga")
         if self.data.blocks % self.train.workers:
             raise ValueError(f"train.workers={self.train.workers} does not divide data.blocks={self.data.blocks}")
+        if self.train.shard != "nothing" and self.train.workers == 1:
+            raise ValueError(f"train.shard={self.train.shard} shares weights out between workers, and train.workers is 1: set 2 or more, or train.shard=nothing")
+        if self.train.shards_tower and self.encoder.lora_rank is not None:
+            raise ValueError(f"train.shard={self.train.shard} shares out towers that train whole, and encoder.lora_rank is set: adapters take little memory, so set train.shard=language-model or nothing")
         if self.data.classes_per_batch % self.data.blocks:
             raise ValueError(f"data.blocks={self.data.blocks} does not divide data.classes_per_batch={self.data.classes_per_batch}")
         if self.data.classes_per_batch // self.data.blocks < 2:

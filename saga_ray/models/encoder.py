@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -58,11 +59,12 @@ class Encoder(nn.Module):
         z_BE: Tensor = self.pooler(self.tokens(images_BHWC))[0]
         return z_BE
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, weights: Mapping[str, Tensor] | None = None) -> None:
         """Store the encoder, its adapters, if any, added to its weights; ``config.json`` is written last, so
-        that a folder that has it is complete."""
+        that a folder that has it is complete. `weights`: these in place of its own (gathered from shards)."""
         folder.mkdir(parents=True, exist_ok=True)
-        state = {name: value.detach().cpu().contiguous() for name, value in adapters.merged(self).items()}
+        weights = adapters.merged(self) if weights is None else weights
+        state = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
         config = {
             "tower": {"name": self.tower.name, "config": dict(self.tower.config())},
             "pooler": {

@@ -99,7 +99,7 @@ def replay(
     at_B = supervisor.verdict_positions(tokens_PGT.flatten(0, 1), mask_PGT.flatten(0, 1))
     at_PG = at_B.reshape(mask_PGT.shape[:2])
     verdict_logits_PG2 = _verdicts(supervisor, hidden_PGTH, at_PG, temperature)
-    attention_a_PGN, attention_b_PGN = teacher.attention_PGN if teacher else (None, None)
+    attention_a_PGN, attention_b_PGN = (teacher and teacher.attention_PGN) or (None, None)
     return Replay(logp_PGT, verdict_logits_PG2, at_PG >= 0, attention_a_PGN, attention_b_PGN)
 
 

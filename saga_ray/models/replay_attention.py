@@ -40,7 +40,7 @@ class Teacher:
     """Where image a's and image b's tokens stand in the prompt."""
     describes_BA: tuple[Tensor, Tensor]
     """Which answer tokens describe image a, and which image b."""
-    attention_PGN: tuple[Tensor, Tensor] = field(init=False)
+    attention_PGN: tuple[Tensor, Tensor] | None = field(init=False, default=None)
     """Image a's and image b's, once the layer has run; sums to 1, or is 0 where no token describes the
     image."""
 
@@ -48,7 +48,7 @@ class Teacher:
     def observe(self, query_BhAd: Tensor, key_BkSd: Tensor, scaling: float, window: int | None) -> None:
         """Compute the attention of all answer tokens again: fused attention never shows it. A layer that is
         recomputed in backward has been seen already."""
-        if hasattr(self, "attention_PGN"):
+        if self.attention_PGN is not None:
             return
         heads, answer = query_BhAd.shape[1:3]
         length = key_BkSd.shape[2] - answer

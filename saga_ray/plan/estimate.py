@@ -257,7 +257,7 @@ def training_memory(workload: Workload, speed: Speed, split: Split) -> TrainingM
         raise UserError(
             f"weights, gradients, optimizer state and the frozen language model of "
             f"{workload.supervisor.name} do not fit {where.format(_gib(alone))}; "
-            "take a larger GPU, or a smaller model"
+            "take a larger GPU or a smaller model, or set train.shard, with which nothing can be planned yet"
         )
     graph = state.total + workload.tower_graph(images)
     if graph > available:

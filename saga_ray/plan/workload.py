@@ -72,6 +72,11 @@ class Workload:
                 "`saga plan` counts towers that train whole, and encoder.lora_rank is set: leave it out for "
                 "an upper bound, since adapters take less memory"
             )
+        if settings.train.shard != "nothing":
+            raise UserError(
+                "`saga plan` counts whole weights on every training GPU and no traffic between them, and "
+                f"train.shard={settings.train.shard}: leave it out for an upper bound of memory"
+            )
         tower = supervisor.tower
         if tower.image_size != settings.data.image_size:
             raise UserError(

@@ -23,6 +23,7 @@ from torch import nn
 from saga_ray.models import adapters
 from saga_ray.models.encoder import Encoder
 from saga_ray.train.records import StepRecord
+from saga_ray.train.shards import gathered, is_shard, shared_out, shared_out_optimizer
 
 TRAINING_FILE = "training.pt"
 ENCODER_FOLDER = "encoder"
@@ -43,27 +44,33 @@ class Position:
     """Spent in steps so far."""
 
 
+def training_state(
+    encoder: Encoder, metric_loss: nn.Module, optimizer: torch.optim.Optimizer, *, keep: bool = True
+) -> dict[str, Any]:
+    """All that changes while training, whole. Where weights are shared out among the workers every one of
+    them must ask for it, and those that do not ``keep`` it get nothing of them."""
+    if not keep and not any(map(is_shard, encoder.parameters())):
+        return {}
+    state = {
+        "encoder": adapters.merged(encoder),
+        "adapters": adapters.adapters_of(encoder),
+        "metric_loss": metric_loss.state_dict(),
+        "optimizer": optimizer.state_dict(),
+    }
+    return {name: gathered(part, keep=keep) for name, part in state.items()}
+
+
 @contextmanager
 def checkpoint_folder(
-    encoder: Encoder,
-    metric_loss: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    position: Position,
-    records: Sequence[StepRecord],
+    encoder: Encoder, state: dict[str, Any], position: Position, records: Sequence[StepRecord]
 ) -> Iterator[Path]:
-    """A temporary folder with the whole state; gone when the block ends, so hand it to storage inside."""
+    """A temporary folder with the whole `training_state`; gone when the block ends, so hand it to storage
+    inside."""
     folder = Path(tempfile.mkdtemp(prefix="saga-checkpoint-"))
     try:
-        encoder.save(folder / ENCODER_FOLDER)
-        torch.save(
-            {
-                "adapters": adapters.adapters_of(encoder),
-                "metric_loss": metric_loss.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "position": vars(position),
-            },
-            folder / TRAINING_FILE,
-        )
+        encoder.save(folder / ENCODER_FOLDER, state["encoder"])
+        rest = {name: part for name, part in state.items() if name != "encoder"}
+        torch.save({**rest, "position": vars(position)}, folder / TRAINING_FILE)
         (folder / RECORDS_FILE).write_text("".join(json.dumps(record) + "\n" for record in records))
         yield folder
     finally:
@@ -73,12 +80,12 @@ def checkpoint_folder(
 def restore(
     folder: str | os.PathLike[str], encoder: Encoder, metric_loss: nn.Module, optimizer: torch.optim.Optimizer
 ) -> Position:
-    """Put a checkpoint's state into the given parts; returns where to go on."""
+    """Put a checkpoint's state into the given parts, shared out as they are; returns where to go on."""
     state = torch.load(Path(folder) / TRAINING_FILE, map_location="cpu", weights_only=True)
-    stored = Encoder.load(Path(folder) / ENCODER_FOLDER)
-    adapters.restore(encoder, stored.state_dict(), state["adapters"])
+    stored = Encoder.load(Path(folder) / ENCODER_FOLDER).state_dict()
+    adapters.restore(encoder, shared_out(stored, encoder.state_dict()), state["adapters"])
     metric_loss.load_state_dict(state["metric_loss"])
-    restore_optimizer(optimizer, state["optimizer"])
+    restore_optimizer(optimizer, shared_out_optimizer(state["optimizer"], optimizer))
     return Position(**state["position"])
 
 

@@ -7,7 +7,7 @@ micro-batch, N patch tokens, D width, E embedding.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,6 +22,7 @@ from saga_ray.rollout.engine import PairRequest, Sampling, completion_seed
 from saga_ray.rollout.groups import Group
 from saga_ray.train.gradients import ParameterBuffer, TokenBuffer, attention_parameters, square
 from saga_ray.train.readings import gradient_readings, rollout_readings
+from saga_ray.train.shards import clip_, is_shard
 from saga_ray.train.stopwatch import Stopwatch
 from saga_ray.train.teaching import AcceptedPair, Taught, Teacher
 from saga_ray.train.world import World
@@ -198,8 +199,45 @@ class Step:
         gathered: _Gathered,
         clock: Stopwatch,
     ) -> None:
-        """Replay accepted groups in plan order, as they are decided; others may still be being generated."""
+        """Replay accepted groups in plan order, as they are decided; others may still be being generated.
+
+        Where workers hold parts of the language model they replay together, equally often, once all have
+        their groups.
+        """
         assert self.teacher is not None and self.client is not None
+        parts: Iterable[list[AcceptedPair]] = self._accepted(step, round_number, batch, gathered, clock)
+        if self.settings.train.shards_language_model:
+            own = list(parts)
+            with clock.part("rollout"):
+                most = int(self.world.largest(len(own)))
+            parts = [*own, *([] for _ in range(most - len(own)))]
+        for pairs in parts:
+            if not pairs:
+                self.teacher.accompany(buffer, clock=clock)
+                continue
+            self.teacher.teach(
+                pairs,
+                buffer,
+                self.encoder.pooler,
+                pooler_distilled,
+                gathered.taught,
+                step=step,
+                clock=clock,
+            )
+        with clock.part("rollout"):
+            gathered.outcomes.append(self.client.outcome(step, round_number))
+
+    def _accepted(
+        self,
+        step: int,
+        round_number: int,
+        batch: StreamedBatch,
+        gathered: _Gathered,
+        clock: Stopwatch,
+    ) -> Iterator[list[AcceptedPair]]:
+        """This worker's accepted pairs in plan order, as many at a time as are replayed together, as soon as
+        there are so many."""
+        assert self.client is not None
         place = {pair.index: pair for pair in batch.pairs}
         accepted = self.client.accepted(step, round_number)
         waiting: list[AcceptedPair] = []
@@ -214,18 +252,8 @@ class Step:
                 if gathered.sample is None:
                     gathered.sample = (batch, group, waiting[-1])
             if waiting and (ended or len(waiting) == self.settings.train.replay_pairs):
-                self.teacher.teach(
-                    waiting,
-                    buffer,
-                    self.encoder.pooler,
-                    pooler_distilled,
-                    gathered.taught,
-                    step=step,
-                    clock=clock,
-                )
+                yield waiting
                 waiting = []
-        with clock.part("rollout"):
-            gathered.outcomes.append(self.client.outcome(step, round_number))
 
     def _finish(
         self,
@@ -278,7 +306,12 @@ class Step:
                     ),
                 ]
             )
-            tower_gradients = [parameter.grad for parameter in tower if parameter.grad is not None]
+            # Those of shards were added up in backward.
+            tower_gradients = [
+                parameter.grad
+                for parameter in tower
+                if parameter.grad is not None and not is_shard(parameter.grad)
+            ]
             self.world.sum_(
                 [*tower_gradients, *pooler_metric.gradients, *pooler_distilled.gradients, *proxies.gradients]
             )
@@ -351,7 +384,7 @@ class Step:
         """Clip tower and pooler together (paper: 1.0); the proxies have a scale of their own and are left
         alone.
         """
-        norm = torch.nn.utils.clip_grad_norm_(
-            [*tower, *self.encoder.pooler.parameters()], self.settings.optimizer.clip
-        )
-        return float(norm)
+        parameters, limit = [*tower, *self.encoder.pooler.parameters()], self.settings.optimizer.clip
+        if self.settings.train.shards_tower:
+            return clip_(parameters, limit, self.world)
+        return float(torch.nn.utils.clip_grad_norm_(parameters, limit))

@@ -90,20 +90,7 @@ class Teacher:
             [pair.group.rewards for pair in pairs], dtype=torch.float32, device=x_a_PND.device
         )
         with clock.part("replay_forward"):
-            replayed = replay(
-                self.supervisor,
-                x_a_PND,
-                x_b_PND,
-                tokens_PGT,
-                mask_PGT,
-                style=settings.supervisor.prompt,
-                layer=settings.distillation.layer if settings.distillation.weight > 0 else None,
-                temperature=settings.rollout.temperature
-                if settings.grpo.policy_probability == "tempered"
-                else None,
-                shared_prefix=settings.grpo.replay == "shared-prefix",
-                recompute=settings.train.replay_graph == "recompute",
-            )
+            replayed = self._replay(x_a_PND, x_b_PND, tokens_PGT, mask_PGT)
         taught.pairs += len(pairs)
         self._compare_with_engine(pairs, replayed, mask_PGT, taught)
         if settings.grpo.weight > 0:
@@ -122,6 +109,34 @@ class Teacher:
                 self._distil(
                     x_a_PND.detach(), x_b_PND.detach(), replayed, right_PG, pooler, distilled, taught
                 )
+
+    def accompany(self, buffer: TokenBuffer, *, clock: Stopwatch) -> None:
+        """Replay a made-up pair that counts for nothing: where workers hold parts of the language model, its
+        layers can be gathered, forward and backward, by all of them together alone."""
+        x_a_PND, x_b_PND = (buffer.tokens_BND[:1].detach().requires_grad_(True) for _ in range(2))
+        tokens_PGT = torch.full((1, 1, 2), self.supervisor.eos_token_id, device=x_a_PND.device)
+        with clock.part("replay_forward"):
+            replayed = self._replay(x_a_PND, x_b_PND, tokens_PGT, torch.ones_like(tokens_PGT).bool())
+        if self.settings.grpo.weight > 0:
+            with clock.part("replay_backward"):
+                torch.autograd.grad(replayed.logp_PGT.sum(), [x_a_PND, x_b_PND])
+
+    def _replay(self, x_a_PND: Tensor, x_b_PND: Tensor, tokens_PGT: Tensor, mask_PGT: Tensor) -> Replay:
+        settings = self.settings
+        return replay(
+            self.supervisor,
+            x_a_PND,
+            x_b_PND,
+            tokens_PGT,
+            mask_PGT,
+            style=settings.supervisor.prompt,
+            layer=settings.distillation.layer if settings.distillation.weight > 0 else None,
+            temperature=settings.rollout.temperature
+            if settings.grpo.policy_probability == "tempered"
+            else None,
+            shared_prefix=settings.grpo.replay == "shared-prefix",
+            recompute=settings.train.replay_graph == "recompute",
+        )
 
     def _objective(
         self, pairs: Sequence[AcceptedPair], replayed: Replay, mask_PGT: Tensor, reward_PG: Tensor

@@ -7,6 +7,8 @@ validation classes, half of one class and half of two, the same pairs at every c
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -25,10 +27,17 @@ class VerdictProbe:
     """The fixed pairs, and the greedy answers to them."""
 
     @classmethod
-    def of(cls, supervisor: Supervisor, table: ImageTable, settings: Settings) -> VerdictProbe | None:
-        """A probe of the settings' pairs; none where the table has no pairs of both kinds."""
+    def of(
+        cls,
+        supervisor: Supervisor,
+        table: ImageTable,
+        settings: Settings,
+        agreed: Callable[[Tensor], Tensor] | None = None,
+    ) -> VerdictProbe | None:
+        """A probe of the settings' pairs; none where the table has no pairs of both kinds. `agreed`: see
+        `greedy`."""
         pairs = probe_pairs(np.asarray(table.labels), settings.evaluation.verdict_pairs, settings.seed)
-        return cls(supervisor, table, pairs, settings) if pairs else None
+        return cls(supervisor, table, pairs, settings, agreed) if pairs else None
 
     def __init__(
         self,
@@ -36,8 +45,9 @@ class VerdictProbe:
         table: ImageTable,
         pairs: list[tuple[int, int, bool]],
         settings: Settings,
+        agreed: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        self.supervisor, self.pairs = supervisor, pairs
+        self.supervisor, self.pairs, self.agreed = supervisor, pairs, agreed
         self.style = settings.supervisor.prompt
         self.max_new_tokens = settings.rollout.max_new_tokens
         rows = sorted({row for a, b, _ in self.pairs for row in (a, b)})
@@ -61,7 +71,7 @@ class VerdictProbe:
         return right / len(self.pairs)
 
     def _answers(self, x_a_PND: Tensor, x_b_PND: Tensor) -> list[str]:
-        tokens_PT = greedy(self.supervisor, x_a_PND, x_b_PND, self.style, self.max_new_tokens)
+        tokens_PT = greedy(self.supervisor, x_a_PND, x_b_PND, self.style, self.max_new_tokens, self.agreed)
         return [self.supervisor.decode(tokens.tolist()) for tokens in tokens_PT]
 
 

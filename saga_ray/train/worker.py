@@ -31,9 +31,10 @@ from saga_ray.retrieval.embed import embed
 from saga_ray.retrieval.evaluation import retrieval_measures
 from saga_ray.rollout.client import RolloutClient
 from saga_ray.train.arms import needs_rollouts
-from saga_ray.train.checkpoint import Position, checkpoint_folder, records_of, restore
+from saga_ray.train.checkpoint import Position, checkpoint_folder, records_of, restore, training_state
 from saga_ray.train.records import StepRecord, sample_record, step_record
 from saga_ray.train.schedule import build_optimizer, rate_factor, set_rates, step_progress
+from saga_ray.train.shards import gathered, shard_language_model, shard_tower
 from saga_ray.train.step import NonFiniteLoss, Step
 from saga_ray.train.teaching import Teacher
 from saga_ray.train.verdicts import VerdictProbe
@@ -75,7 +76,10 @@ def train_arm(task: ArmTask) -> None:
     world = World.current()
     device = get_device() if settings.train.gpus_per_worker else torch.device("cpu")
     table = ray.get(task.train_table)
-    encoder = ray.get(task.start_encoder).to(device)
+    encoder = ray.get(task.start_encoder)
+    if settings.train.shards_tower:
+        shard_tower(encoder.tower, world, device)
+    encoder = encoder.to(device)
     if settings.encoder.lora_rank is not None:
         rank, alpha = settings.encoder.lora_rank, settings.encoder.lora_alpha
         adapters.adapt(encoder.tower, rank=rank, alpha=alpha, seed=settings.seed)
@@ -97,12 +101,18 @@ def train_arm(task: ArmTask) -> None:
             position = restore(folder, encoder, metric_loss, optimizer)
             records = records_of(folder)
     teacher = probe = None
+    together = settings.train.shard != "nothing"
+    scores = world.rank == 0 or together  # rank 0's are kept, but weights in parts need all workers
     if needs_rollouts(settings):
-        supervisor = supervisors.load(settings.supervisor.path, settings.supervisor.precision).to(device)
+        supervisor = supervisors.load(settings.supervisor.path, settings.supervisor.precision)
+        if settings.train.shards_language_model:
+            shard_language_model(supervisor, world, device)
+        supervisor = supervisor.to(device)
         teacher = Teacher(supervisor, settings)
-        if world.rank == 0 and settings.evaluation.verdict_pairs:
-            probe = VerdictProbe.of(supervisor, ray.get(task.probe_table), settings)
-    validation = _validation(task) if world.rank == 0 else None
+        if scores and settings.evaluation.verdict_pairs:
+            agreed = world.of_first if together else None
+            probe = VerdictProbe.of(supervisor, ray.get(task.probe_table), settings, agreed)
+    validation = _validation(task) if scores else None
     step_runner = Step(encoder, metric_loss, teacher, task.client, settings, world, device)
     batches = _batches(task, table, world, position)
     told: ray.ObjectRef[bool] | None = None
@@ -129,12 +139,12 @@ def train_arm(task: ArmTask) -> None:
         position.seconds += time.perf_counter() - started
 
         ended = _progress(task, position, world) >= 1.0
+        record: StepRecord = step_record(result, progress, factor, time.perf_counter() - started)
+        if probe and (result.step % settings.evaluation.verdict_every == 0 or ended):
+            record["verdict_accuracy"] = probe.accuracy(encoder)
+        if validation and ((result.step + 1) % settings.evaluation.validate_every == 0 or ended):
+            record.update(_validate(encoder, validation, settings))
         if world.rank == 0:
-            record: StepRecord = step_record(result, progress, factor, time.perf_counter() - started)
-            if probe and (result.step % settings.evaluation.verdict_every == 0 or ended):
-                record["verdict_accuracy"] = probe.accuracy(encoder)
-            if validation and ((result.step + 1) % settings.evaluation.validate_every == 0 or ended):
-                record.update(_validate(encoder, validation, settings))
             if teacher and result.sample and result.step % settings.report.rollouts_every == 0:
                 record["sample"] = sample_record(result.sample)
             records.append(record)
@@ -202,18 +212,20 @@ def _report(
 ) -> None:
     """Hand a checkpoint to Ray Train; every worker must call it, rank 0 alone brings the files."""
     metrics = {"step": position.step, "seconds": position.seconds}
+    state = training_state(encoder, metric_loss, optimizer, keep=world.rank == 0)
     if world.rank:
         ray.train.report(metrics)
         return
-    with checkpoint_folder(encoder, metric_loss, optimizer, position, records) as folder:
+    with checkpoint_folder(encoder, state, position, records) as folder:
         ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
 
 def _dump(task: ArmTask, consumed: list[StreamedBatch], encoder: Encoder, error: NonFiniteLoss) -> None:
-    """Keep what made a loss non-finite; the last checkpoint stays as it was."""
+    """Keep what made a loss non-finite; the last checkpoint stays as it was. All workers find it so together,
+    and so can gather weights."""
     rank = World.current().rank
     task.dump_folder.mkdir(parents=True, exist_ok=True)
     torch.save(
-        {"error": str(error), "batches": consumed, "encoder": encoder.state_dict()},
+        {"error": str(error), "batches": consumed, "encoder": gathered(encoder.state_dict(), keep=True)},
         task.dump_folder / f"non-finite-{task.arm}-worker{rank}.pt",
     )

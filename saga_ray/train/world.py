@@ -59,6 +59,21 @@ class World:
         shares[self.rank] = z_bE
         return torch.cat(shares)
 
+    def largest(self, number: float) -> float:
+        """The workers' largest number."""
+        if self.size == 1:
+            return number
+        vector = torch.tensor([number], dtype=torch.float64, device=_collective_device())
+        dist.all_reduce(vector, dist.ReduceOp.MAX)
+        return float(vector.item())
+
+    def of_first(self, tensor: Tensor) -> Tensor:
+        """Rank 0's tensor, in place of this worker's of the same shape."""
+        if self.size > 1:
+            tensor = tensor.contiguous()
+            dist.broadcast(tensor, src=0)
+        return tensor
+
     def broadcast_number(self, number: float) -> float:
         """Rank 0's number, so that all workers decide alike (time budgets)."""
         if self.size == 1:

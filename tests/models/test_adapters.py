@@ -12,7 +12,7 @@ from saga_ray.config.settings import EncoderSettings, OptimizerSettings
 from saga_ray.losses import metric
 from saga_ray.models import adapters
 from saga_ray.models.encoder import Encoder
-from saga_ray.train.checkpoint import Position, checkpoint_folder, restore
+from saga_ray.train.checkpoint import Position, checkpoint_folder, restore, training_state
 from saga_ray.train.schedule import build_optimizer
 from tests.plan.models import Small, small
 
@@ -75,7 +75,8 @@ def test_training_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(model: Smal
     optimizers = [build_optimizer(each, loss, OptimizerSettings()) for each in (through, stopped, resumed)]
     learn(through, optimizers[0], pictures, 4)
     learn(stopped, optimizers[1], pictures, 2)
-    with checkpoint_folder(stopped, loss, optimizers[1], Position(2, 2), []) as folder:
+    state = training_state(stopped, loss, optimizers[1])
+    with checkpoint_folder(stopped, state, Position(2, 2), []) as folder:
         assert restore(folder, resumed, loss, optimizers[2]) == Position(2, 2)
     learn(resumed, optimizers[2], pictures, 2)
     for name, value in through.state_dict().items():

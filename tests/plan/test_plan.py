@@ -185,6 +185,13 @@ def test_more_gpus_never_take_longer() -> None:
         (SMALL, 1, "h200", ("grpo.weight=0", "distillation.weight=0"), "for runs with rollouts"),
         (POCKET, 1, "h200", ("data.image_size=224",), "reads pictures of 112 pixels"),
         (SMALL, 1, "h200", ("encoder.lora_rank=8",), "counts towers that train whole"),
+        (
+            SMALL,
+            2,
+            "h200",
+            ("train.shard=both", "train.workers=2", "data.blocks=2"),
+            "counts whole weights on every",
+        ),
         (SMALL, 1, "h200", ("data.image_size=225",), "set a multiple of it, for example 224"),
         (
             INTERN,

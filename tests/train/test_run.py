@@ -309,15 +309,26 @@ def test_a_picture_that_vanishes_during_the_run_is_named(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("workers, shard", [(1, "nothing"), (2, "tower")])
 def test_a_loss_that_is_no_number_stops_the_run_and_is_dumped(
-    session_ray: None, base: Path, small: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+    session_ray: None,
+    base: Path,
+    small: Callable[..., Settings],
+    monkeypatch: pytest.MonkeyPatch,
+    workers: int,
+    shard: str,
 ) -> None:
     monkeypatch.setattr(launch, "_entry", lambda: faults.loss_becomes_nan)
-    output = base / "nan"
-    with pytest.raises(RuntimeError, match=r"arm metric, training worker 0: .*step 2: losses"):
-        run(small(["metric"]), output)
-    dump = torch.load(output / "dumps" / "non-finite-metric-worker0.pt", weights_only=False)
-    assert [batch.id for batch in dump["batches"]] == [2] and "nan" in dump["error"]
+    output = base / f"nan-{shard}"
+    settings = small(["metric"], train={"workers": workers, "shard": shard})
+    with pytest.raises(RuntimeError, match=r"arm metric, training worker [01]: .*step 2: losses"):
+        run(settings, output)
+    dumps = list((output / "dumps").glob("non-finite-metric-worker[01].pt"))
+    assert dumps  # the first worker that fails may end the other before it has written its own
+    for file in dumps:
+        dump = torch.load(file, weights_only=False)
+        assert [batch.id for batch in dump["batches"]] == [2] and "nan" in dump["error"]
+        assert all(type(weight) is torch.Tensor for weight in dump["encoder"].values())
     (encoder,) = (output / "checkpoints" / "metric").glob("*/encoder")
     assert all(parameter.isfinite().all() for parameter in Encoder.load(encoder).parameters())
     assert not (output / "result.json").exists()

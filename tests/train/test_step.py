@@ -1,17 +1,14 @@
-"""The step against a second computation of the same gradient, and against itself on two workers."""
+"""The step against a second computation of the same gradient; on two workers: `test_two_workers`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor
 
 from saga_ray.config.settings import Settings
@@ -323,23 +320,3 @@ def test_a_loss_that_is_not_a_number_stops_the_step() -> None:
     batches = micro_batches(settings)
     with pytest.raises(NonFiniteLoss, match="step 0"):
         runner.run(0, lambda: next(batches))
-
-
-def _worker(rank: int, size: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=size)
-    result, gradients = take_step(settings_for(), rank, size)
-    torch.save((result.losses, result.gradients, result.rollouts, gradients), f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
-
-
-def test_one_and_two_workers_agree_on_all_losses_and_gradients_of_a_step_that_refills(tmp_path: Path) -> None:
-    result, alone = take_step(settings_for())
-    assert len(result.micro_batches) > 1
-    mp.spawn(_worker, args=(2, str(tmp_path)), nprocs=2)
-    for rank in range(2):
-        losses, readings, rollouts, gradients = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
-        assert losses == pytest.approx(result.losses, rel=1e-4)
-        assert readings == pytest.approx(result.gradients, rel=1e-3, abs=1e-6)
-        assert rollouts["pairs_replayed"] == result.rollouts["pairs_replayed"]
-        assert_same(gradients, alone)

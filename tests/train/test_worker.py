@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,12 @@ import torch
 from safetensors.torch import load_file
 
 from saga_ray.config.names import SOURCE_TREE
+from saga_ray.config.settings import Settings
 from saga_ray.train import launch
 from saga_ray.train.folder import RunFolder
 from saga_ray.train.run import run
 from tests.train import faults
-from tests.train.done import Done
+from tests.train.done import Done, finished
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -29,7 +31,7 @@ def assert_same_run(folder: RunFolder, expected: RunFolder, tolerance: float = 1
     for record, wanted in zip(folder.steps("saga"), expected.steps("saga"), strict=True):
         assert record["micro_batches"] == wanted["micro_batches"]
         for name in wanted:
-            if name.startswith(("loss/", "gradient/", "rollout/")):
+            if name.startswith(("loss/", "gradient/", "rollout/", "validation/")):
                 assert record[name] == pytest.approx(wanted[name], rel=tolerance, abs=tolerance), name
         assert record.get("verdict_accuracy") == wanted.get("verdict_accuracy")
         assert ("sample" in record) == ("sample" in wanted)
@@ -79,3 +81,23 @@ def test_two_workers_of_whom_one_is_killed_take_the_steps_of_one(
     folder = RunFolder(base / "killed")
     assert (folder.checkpoints / faults.MARKER).exists()
     assert_same_run(folder, uninterrupted.folder, tolerance=1e-3)
+
+
+@pytest.mark.slow
+def test_two_workers_that_hold_parts_take_the_steps_of_one_that_holds_the_whole(
+    session_ray: None, base: Path, small: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of the two is killed on the way, so that both begin again with a checkpoint's parts; scores of
+    validation take both."""
+    scores = {"verdict_pairs": 8, "verdict_every": 2, "validate_every": 2}
+    train: dict[str, object] = {"steps": 5, "checkpoint_every": 2}
+    whole = finished(small(["saga"], train=train, evaluation=scores), base / "whole")
+    monkeypatch.setattr(launch, "_entry", lambda: faults.worker_dies)
+    train |= {"workers": 2, "shard": "both", "max_failures": 1}
+    parts = finished(small(["saga"], train=train, evaluation=scores), base / "parts")
+    assert (parts.folder.checkpoints / faults.MARKER).exists()
+    assert_same_run(parts.folder, whole.folder, tolerance=1e-3)
+    records = whole.folder.steps("saga")
+    for name in ("verdict_accuracy", "validation/recall@1"):
+        assert any(name in record for record in records)
+    assert parts.result.test["saga"].steps == 5  # type: ignore[union-attr]
