@@ -253,11 +253,13 @@ def test_a_trial_whose_process_is_killed_goes_on_and_its_workers_give_back_their
 
 
 @pytest.mark.slow
-def test_a_sweep_that_is_interrupted_leaves_a_result_and_goes_on(
-    session_ray: None, base: Path, small: Callable[..., Settings]
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGKILL])
+def test_a_sweep_that_is_interrupted_or_killed_goes_on(
+    by: signal.Signals, session_ray: None, base: Path, small: Callable[..., Settings]
 ) -> None:
-    folder = base / "interrupted-sweep"
+    folder = base / f"sweep-with-{by.name}"
     folder.mkdir()
+    before = held()
     space = write_space(
         folder,
         small(["metric"], train={"steps": 4, "checkpoint_every": 2, "max_failures": 0}),
@@ -271,15 +273,20 @@ def test_a_sweep_that_is_interrupted_leaves_a_result_and_goes_on(
         return "ended" in states and "runs" in states
 
     wait_for(one_has_ended, 300)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(by)
     _, said = process.communicate(timeout=120)
-    assert process.returncode == 130 and "to go on: saga sweep" in said, said
-    result = read(folder / "s")
-    assert result.interrupted and not result.test
-    assert {"finished", "unfinished"} <= {trial.status for trial in result.trials}
-    finished = [trial for trial in result.trials if trial.status == "finished"]
-    assert "RUNNING" not in mlflow_statuses(folder / "s").values()
+    if by == signal.SIGINT:
+        assert process.returncode == 130 and "to go on: saga sweep" in said, said
+        result = read(folder / "s")
+        assert result.interrupted and not result.test
+        assert {"finished", "unfinished"} <= {trial.status for trial in result.trials}
+        assert "RUNNING" not in mlflow_statuses(folder / "s").values()
+    else:
+        assert process.returncode == -signal.SIGKILL and not (folder / "s" / "result.json").exists()
+    [ended] = [trial for trial in watched(folder / "s") if trial["state"] == "ended"]
+    wait_for(lambda: held() == before, what=held)
 
     again = sweep(resolve_sweep(str(space)), folder / "s", resume=True)
     assert not again.interrupted and [trial.status for trial in again.trials] == ["finished"] * 3
-    assert again.trials[0] == finished[0] and len(again.test) == 2
+    assert again.trials[0].value == ended["value"] and len(again.test) == 2
+    assert set(mlflow_statuses(folder / "s").values()) == {"FINISHED"}
