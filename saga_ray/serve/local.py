@@ -39,7 +39,7 @@ def environment() -> Iterator[dict[str, str]]:
     """What to set before Ray starts, good for the duration of the block.
 
     Where Ray has brought HAProxy (Linux), requests go through it straight to the replicas' own servers: about
-    twice the requests a second of Ray's proxy in Python, and a third less time for a single client
+    twice the requests a second of Ray's proxy in Python, and a quarter less time for a single client
     (benchmarks/serve.md). Its socket lets whoever may open it change the server, so it lies in a folder that
     only this user can enter.
     """
