@@ -33,11 +33,12 @@ class AlignmentSettings(Section):
     tower: str = Field(
         "furniture-pocket",
         description="supervisor whose tower is used, by name or folder, or the folder of a checkpoint of a vision model of "
-        "transformers (DINOv2, DINOv3, SigLIP, SigLIP 2, CLIP and others that give a token a patch); it stays frozen",
+        "transformers (DINOv2, DINOv3, SigLIP, SigLIP 2, CLIP and others that give a token a patch) or, with the extra "
+        "[gpu], of timm; it stays frozen",
     )
     image_size: Count | None = Field(
         None,
-        description="side in pixels of the pictures that a checkpoint's tower reads; none: as its own processor makes them",
+        description="side in pixels of the pictures that a checkpoint's tower reads; none: as the checkpoint says",
     )
     language_model: str | None = Field(
         None,

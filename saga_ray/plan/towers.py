@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from saga_ray.errors import UserError
-from saga_ray.plan.external import external
+from saga_ray.plan.external import EXTERNAL
 from saga_ray.plan.siglip import clip, gemma3, idefics3
 from saga_ray.plan.sizes import Attention, Product, TowerSizes, grid
 
@@ -211,7 +211,7 @@ TOWERS: dict[str, Callable[[dict[str, Any]], TowerSizes]] = {
     "idefics3": idefics3,
     "gemma3": gemma3,
     "clip": clip,
-    "external": external,
+    **EXTERNAL,
     "efficientnet_lite0": efficientnet_lite0,
 }
 

@@ -119,6 +119,7 @@ def test_towers_are_found_by_listing_the_folder_or_by_module() -> None:
         "internvl",
         "qwen2_5_vl",
         "qwen3_vl",
+        "timm",
     ]
     assert towers.build("tests.tiny", {"seed": 1}).token_width == 8
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,10 @@ from saga_ray.models.replay import replay
 from saga_ray.models.supervisors.llava import Llava
 from saga_ray.models.supervisors.pocket import Pocket
 from saga_ray.models.towers.external import ExternalTower
+from saga_ray.models.towers.timm import TimmTower
 from saga_ray.train.alignment.pairs import Pairs
 from saga_ray.train.alignment.written import WrittenKey, written_objective
+from tests.models import tiny_timm
 from tests.models.supervisors.tiny_llava import language_model
 from tests.models.tiny_external import checkpoint, pictures
 
@@ -101,6 +104,28 @@ def test_a_pocket_language_model_learns_on_the_tokens_of_a_checkpoint(
     x_2ND = check_tower(supervisor, tmp_path)
     same = supervisor.scheme.answer(*[{"colour": "red", "warm": "True"}] * 2, True)
     check_replay(supervisor, x_2ND, torch.tensor([supervisor.token_id(token) for token in same]))
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_tower_of_timm_teaches_as_well(
+    frozen: bool, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("saga_ray.train.alignment.answers.most_tokens", lambda supervisor, style: 6)
+    model = tiny_timm.checkpoint(tmp_path / "dinov3", "vit_small_patch16_dinov3")
+    settings = ["width=32", "layers=2", "heads=2", "hidden=32"]
+    if frozen:
+        language_model(tmp_path / "phi")
+        settings = [f"language_model={tmp_path / 'phi'}"]
+    output = tmp_path / "made"
+    assert train(table, output, f"tower={tmp_path / 'dinov3'}", "image_size=48", *settings) == 0
+    supervisor = supervisors.load(output)
+    tower = supervisor.build_tower()
+    assert isinstance(tower, TimmTower) and (tower.image_size, tower.tokens_per_image) == (48, 9)
+    for name, value in tower.visual.state_dict().items():
+        assert torch.equal(value, model.state_dict()[name]), name
+    with torch.no_grad():
+        x_2ND = tower(pictures(2, 48))
+    check_replay(supervisor, x_2ND, torch.arange(20, 26))
 
 
 def test_a_frozen_language_model_gets_a_projector_and_nothing_else_changes(
@@ -189,6 +214,7 @@ def test_its_loss_is_the_weighted_cross_entropy_of_the_true_answers(both: Llava)
         (["image_size=224"], "tower=furniture-pocket reads pictures of one size: leave image_size out"),
         (["tower={dino}", "language_model={dino}"], "There is no tokenizer in"),
         (["language_model=somewhere", "width=64"], "width is a pocket language model's"),
+        (["tower={timm}"], "timm and torchvision, which cannot be imported"),
     ],
 )
 def test_what_cannot_be_trained_is_said_in_a_sentence_and_leaves_nothing(
@@ -198,10 +224,14 @@ def test_what_cannot_be_trained_is_said_in_a_sentence_and_leaves_nothing(
     dino: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    filled = [setting.format(dino=dino, empty=empty) for setting in settings]
+    monkeypatch.setitem(sys.modules, "timm", None)  # wherever it runs, timm cannot be imported
+    folders = {name: tmp_path / name for name in ("empty", "timm")}
+    for folder in folders.values():
+        folder.mkdir()
+    (folders["timm"] / "config.json").write_text(json.dumps({"architecture": "vit_tiny_patch16_224"}))
+    filled = [setting.format(dino=dino, **folders) for setting in settings]
     assert train(table, tmp_path / "made", *filled) == 2
     assert said in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+    assert {path.name for path in tmp_path.iterdir()} == set(folders)

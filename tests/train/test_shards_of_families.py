@@ -15,10 +15,11 @@ from torch import Tensor
 
 from saga_ray.models import supervisors, towers
 from saga_ray.models.replay import replay
+from saga_ray.models.towers.conversion import timm
 from saga_ray.models.towers.conversion.external import of_checkpoint
 from saga_ray.train.shards import gathered, is_shard, listed_layers, shard_language_model, shard_tower
 from saga_ray.train.world import World
-from tests.models import tiny_external
+from tests.models import tiny_external, tiny_timm
 from tests.models.supervisors import (
     qwen,
     tiny_gemma3,
@@ -92,11 +93,15 @@ def at_weights(tower: towers.Tower, folder: str | None, world: World, shard: boo
     return found
 
 
-def _worker(rank: int, folder: str) -> None:
+def _met(rank: int, folder: str) -> World:
     torch.set_num_threads(1)
     meeting = f"file://{folder}/meeting"
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=WORKERS)
-    world = World(rank, WORKERS)
+    return World(rank, WORKERS)
+
+
+def _worker(rank: int, folder: str) -> None:
+    world = _met(rank, folder)
     found: dict[str, Any] = {}
     for name in [*FAMILIES, "furniture-pocket"]:
         path = name if name == "furniture-pocket" else f"{folder}/{name}/supervisor"
@@ -111,6 +116,18 @@ def _worker(rank: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
+def _worker_with_timm(rank: int, folder: str) -> None:
+    world = _met(rank, folder)
+    found = {
+        kind: [
+            at_weights(timm.of_checkpoint(Path(folder, kind)), None, world, shard) for shard in (True, False)
+        ]
+        for kind in tiny_timm.KINDS
+    }
+    torch.save(found, f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
 def test_gradients_of_every_family_are_those_without_shards(tmp_path: Path) -> None:
     for name, write in FAMILIES.items():
         (tmp_path / name).mkdir()
@@ -119,8 +136,20 @@ def test_gradients_of_every_family_are_those_without_shards(tmp_path: Path) -> N
         (tmp_path / kind).mkdir()
         tiny_external.checkpoint(tmp_path / kind, kind)
     mp.spawn(_worker, args=(str(tmp_path),), nprocs=WORKERS)
+    check(tmp_path)
+
+
+def test_gradients_of_towers_of_timm_are_those_without_shards(tmp_path: Path) -> None:
+    for kind in tiny_timm.KINDS:
+        tiny_timm.checkpoint(tmp_path / kind, kind)
+    mp.spawn(_worker_with_timm, args=(str(tmp_path),), nprocs=WORKERS)
+    check(tmp_path)
+
+
+def check(folder: Path) -> None:
+    """What the workers found with and without shards is the same."""
     for rank in range(WORKERS):
-        found = torch.load(tmp_path / f"{rank}.pt", weights_only=False)
+        found = torch.load(folder / f"{rank}.pt", weights_only=False)
         for name, (sharded, whole) in found.items():
             assert sharded.keys() == whole.keys(), name
             assert sum(bool(gradient.any()) for gradient in whole.values()) > 0.8 * len(whole), name

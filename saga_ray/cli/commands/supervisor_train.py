@@ -9,9 +9,9 @@ examples:
       --set tower=~/models/dinov2-base --set language_model=~/models/Qwen3-4B
 
 The first trains a small language model on the tokens of the tower that ships. The third takes the tower of a
-vision model's checkpoint: DINOv2, DINOv3, SigLIP, SigLIP 2, CLIP, or another of transformers that gives a
-token a patch. The fourth puts it before a language model that stays as it is: the projector between them
-trains.
+vision model's checkpoint: DINOv2, DINOv3, SigLIP, SigLIP 2, CLIP, or another of transformers or timm that
+gives a token a patch. The fourth puts it before a language model that stays as it is: the projector between
+them trains.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
 """An external tower: a vision transformer of the transformers library that no multimodal model has trained,
 such as DINOv2 (arXiv 2304.07193), DINOv3 (2508.10104), SigLIP and SigLIP 2 (2303.15343, 2502.14786) or CLIP.
 
-The seam is the library's `last_hidden_state`, of which the patches' tokens are X; class and register tokens
-stand before them and are dropped after they have been attended to. At another size than the model's own its
-positions are interpolated as the library does it. What takes no part in those tokens (a pooling head, the
-mask token of pre-training) is left out, so that every weight trains.
+The seam is the library's `last_hidden_state`. At another size than the model's own its positions are
+interpolated as the library does it. Models of timm are towers of their own (`saga_ray.models.towers.timm`).
 
 `saga_ray.models.towers.conversion.external` makes one of a checkpoint.
 
@@ -22,15 +20,15 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
-from saga_ray.models.towers._squares import SquareTower, architecture
+from saga_ray.models.towers._squares import architecture
+from saga_ray.models.towers._vision_transformer import VisionTransformerTower, leave_out
 
 OF_OTHER_USES = {"out_features", "out_indices", "stage_names", "id2label", "label2id"}
 """Of a configuration: what detectors and classifiers are told."""
 
 
-class ExternalTower(SquareTower):
-    """See the module. `visual` reads pixels, or, as SigLIP 2 of the kind NaFlex does, patches; `leading`
-    tokens stand before those of the patches, and `idle` are the parts that `visual` was robbed of."""
+class ExternalTower(VisionTransformerTower):
+    """See the module. `visual` reads pixels, or, as SigLIP 2 of the kind NaFlex does, patches."""
 
     name = "external"
 
@@ -44,34 +42,12 @@ class ExternalTower(SquareTower):
         std: Sequence[float],
     ) -> None:
         vision: Any = visual.config
-        super().__init__(image_size, patch_side(vision), mean, std)
-        self.token_width = int(vision.hidden_size)
-        self.leading, self.idle = leading, list(idle)
+        super().__init__(visual, patch_side(vision), leading, idle, image_size, mean, std)
         self._patch = patch_side(vision)
+        self.token_width, self.layers = int(vision.hidden_size), int(vision.num_hidden_layers)
         read = inspect.signature(visual.forward).parameters
         self._reads_patches = "spatial_shapes" in read
         self._options = {"interpolate_pos_encoding": True} if "interpolate_pos_encoding" in read else {}
-        self.visual = visual
-        visual.eval()
-
-    def train(self, mode: bool = True) -> ExternalTower:
-        """Keep dropout, stochastic depth and DINOv3's random positions off: a token depends on its picture
-        and the weights alone."""
-        super().train(mode)
-        self.visual.eval()
-        return self
-
-    def forward(self, images_BHWC: Tensor) -> Tensor:
-        """Tokens x_BND of uint8 RGB pictures."""
-        return self.encode(self.pixels(images_BHWC))
-
-    def pixels(self, images_BHWC: Tensor) -> Tensor:
-        """Normalised as the checkpoint's own processor does it: pixels_BCHW."""
-        return self.normalised(images_BHWC).permute(0, 3, 1, 2)
-
-    def encode(self, pixels_BCHW: Tensor) -> Tensor:
-        """Tokens x_BND of pictures that are normalised already."""
-        return self.all_tokens(pixels_BCHW)[:, self.leading :]
 
     def all_tokens(self, pixels_BCHW: Tensor) -> Tensor:
         """The library's x_BTD, with the tokens before those of the patches."""
@@ -128,21 +104,9 @@ def vision_model(vision: Mapping[str, Any], idle: Sequence[str]) -> nn.Module:
     return visual
 
 
-def leave_out(visual: nn.Module, idle: Sequence[str]) -> None:
-    """Take parts away that have no effect on the patches' tokens: modules pass on what they are given, and
-    parameters are none."""
-    for path in idle:
-        owner, _, name = path.rpartition(".")
-        module = visual.get_submodule(owner)
-        setattr(module, name, _Nothing() if isinstance(getattr(module, name), nn.Module) else None)
-
-
-class _Nothing(nn.Module):
-    """Stands where a module was left out."""
-
-    def forward(self, read: Tensor, *_: Any) -> Tensor:
-        """What it is given."""
-        return read
+def of_depth(config: Mapping[str, Any], layers: int) -> dict[str, Any]:
+    """The arguments of ``build`` with another number of layers."""
+    return {**config, "vision": {**config["vision"], "num_hidden_layers": layers}}
 
 
 def build(

@@ -19,7 +19,7 @@ from saga_ray.models.supervisors._pocket_tokenizer import build_tokenizer
 from saga_ray.models.supervisors.llava import Llava
 from saga_ray.models.supervisors.pocket import Pocket, Projector
 from saga_ray.models.towers import Tower
-from saga_ray.models.towers.conversion import external
+from saga_ray.models.towers.conversion import external, timm
 from saga_ray.prompts import vocabulary as vocabularies
 from saga_ray.prompts.vocabulary import Vocabulary
 
@@ -34,6 +34,8 @@ def tower_of(settings: AlignmentSettings) -> Tower:
     )
     if stored is None and not (folder / supervisors.DESCRIPTION).is_file():
         if (folder / "config.json").is_file():
+            if timm.is_checkpoint(folder):
+                return timm.of_checkpoint(folder, settings.image_size)
             return external.of_checkpoint(folder, settings.image_size)
         if folder.is_dir() or len(folder.parts) > 1:
             raise UserError(

@@ -1,16 +1,10 @@
 """Makes an external tower (see `saga_ray.models.towers.external`) of a checkpoint of the transformers
-library.
-
-Which models can be towers is found out, not listed, on shallow copies with random weights. Without layers, a
-vision transformer's token knows its own patch alone: changing one patch must change one token, and these must
-be the last ones, row by row. With one layer, a weight without gradient takes no part in the patches' tokens.
-
-Legend: B pictures, H height, W width, C channels, N patches, T all tokens, D token width.
-"""
+library."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +15,11 @@ from transformers.utils.logging import disable_progress_bar
 
 from saga_ray.errors import UserError
 from saga_ray.models.supervisors._assemble import IMAGE_SIZE, config_of
+from saga_ray.models.towers.conversion.layout import SIDE, layout
 from saga_ray.models.towers.conversion.processor import image_processor, statistics
-from saga_ray.models.towers.external import ExternalTower, described, leave_out, patch_side, vision_model
+from saga_ray.models.towers.external import ExternalTower, described, patch_side, vision_model
 
 WEIGHTS = ("*.safetensors", "*.bin")
-SIDE = 3
-"""Patches along a side of the pictures that shallow copies look at."""
 INSTEAD = "choose a vision transformer such as DINOv2, DINOv3, SigLIP, SigLIP 2 or CLIP"
 
 
@@ -45,7 +38,7 @@ def of_checkpoint(checkpoint: Path, image_size: int | None = None) -> ExternalTo
         with torch.device("meta"):
             model: Any = AutoModel.from_config(whole)  # type: ignore[no-untyped-call]
         assert _vision_model_of(model).config.model_type == config.model_type
-        leading, idle = _layout(vision)
+        leading, idle = layout(partial(_shallow, vision))
     except Exception as error:  # whatever else a model asks for, it is no plain vision transformer
         raise UserError(
             f"The model in {checkpoint} is of type {whole.model_type!r}, which does not give one token a "
@@ -64,58 +57,10 @@ def _vision_model_of(whole: Any) -> Any:
     return getattr(whole, "vision_model", whole)
 
 
-def _layout(vision: Mapping[str, Any]) -> tuple[int, list[str]]:
-    """How many tokens stand before those of the patches, and the idle parts; fails for any other model than a
-    vision transformer."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        leading = _leading(_shallow(vision, 0))
-        return leading, _idle(_shallow(vision, 1, leading))
-
-
-def _shallow(vision: Mapping[str, Any], layers: int, leading: int = 0) -> ExternalTower:
+def _shallow(vision: Mapping[str, Any], layers: int, leading: int) -> ExternalTower:
     visual = vision_model({**vision, "num_hidden_layers": layers}, ())
     config: Any = visual.config
     return ExternalTower(visual, leading, (), SIDE * patch_side(config), [0.0] * 3, [1.0] * 3)
-
-
-@torch.no_grad()
-def _leading(tower: ExternalTower) -> int:
-    """Of a tower without layers: tokens before those of the patches."""
-    count, side = tower.tokens_per_image, tower.image_size // SIDE
-    pixels_BCHW = torch.randn(1, 3, tower.image_size, tower.image_size).repeat(1 + count, 1, 1, 1)
-    for patch in range(count):
-        top, left = (place * side for place in divmod(patch, SIDE))
-        pixels_BCHW[1 + patch, :, top : top + side, left : left + side] = torch.randn(3, side, side)
-    x_BTD = tower.all_tokens(pixels_BCHW)
-    changed_NT = (x_BTD[1:] - x_BTD[0]).abs().amax(-1) > 1e-4
-    leading = changed_NT.shape[1] - count
-    assert leading >= 0, "fewer tokens than patches"
-    assert not changed_NT[:, :leading].any() and torch.equal(changed_NT[:, leading:], torch.eye(count) > 0)
-    return leading
-
-
-def _idle(tower: ExternalTower) -> list[str]:
-    """Of a tower with one layer: what can be left out, by the names of its vision model's modules and
-    parameters."""
-    pixels_BCHW = torch.randn(1, 3, tower.image_size, tower.image_size)
-    x_BND = tower.encode(pixels_BCHW)
-    x_BND.square().sum().backward()  # type: ignore[no-untyped-call]
-    parameters = dict(tower.visual.named_parameters())
-    taking_part = {name for name, each in parameters.items() if each.grad is not None}
-    idle: list[str] = []
-    for name in parameters:
-        if name in taking_part or any(name.startswith(f"{path}.") for path in idle):
-            continue
-        path = name
-        while (owner := path.rpartition(".")[0]) and not any(
-            each.startswith(f"{owner}.") for each in taking_part
-        ):
-            path = owner
-        idle.append(path)
-    leave_out(tower.visual, idle)
-    assert torch.equal(tower.encode(pixels_BCHW), x_BND)
-    return idle
 
 
 def _own_size(checkpoint: Path) -> int:
