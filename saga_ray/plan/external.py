@@ -35,18 +35,21 @@ def _sizes(name: str, of_depth: OfDepth, config: dict[str, Any]) -> TowerSizes:
     exact, rounded = (_kept_bytes(copies, layers, rounded) for rounded in (False, True))
     # What stays in float32 in bfloat16 is not told apart from what is rounded once more: both are more bytes.
     kept = exact // FLOAT32
+    one, two = (_parameters(copy) for copy in copies)
     return TowerSizes(
         name=name,
         image_size=tower.image_size,
         tokens=tower.tokens_per_image,
         token_width=tower.token_width,
         pooled_width=tower.pooled_width,
-        parameters=sum(parameter.numel() for parameter in tower.parameters()),
+        parameters=_parameters(tower),
         products=_products(tower, rows),
         attentions=(Attention(rows, rows, tower.token_width, layers),),
         kept=kept,
         kept_float32=0,
         kept_casts=rounded // BFLOAT16 - kept,
+        layer=two - one,
+        listed=layers * (two - one),
     )
 
 
@@ -62,6 +65,10 @@ def _built(name: str, config: dict[str, Any]) -> VisionTransformerTower:
     tower = towers.build(name, config)
     assert isinstance(tower, VisionTransformerTower)
     return tower
+
+
+def _parameters(tower: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in tower.parameters())
 
 
 def _products(tower: VisionTransformerTower, rows: int) -> tuple[Product, ...]:

@@ -79,6 +79,8 @@ def clip(config: dict[str, Any]) -> TowerSizes:
         rows * layers.kept + tokens * pixels,
         rows * (layers.kept_float32 + is_clip * width),
         rows * layers.kept_casts,
+        layers.parameters // layers.count,
+        layers.parameters,
     )
 
 
@@ -112,6 +114,8 @@ def idefics3(config: dict[str, Any]) -> TowerSizes:
         rows * (pixels + layers.kept + width),
         rows * (layers.kept_float32 + width + 2 + 2),
         rows * layers.kept_casts,
+        layers.parameters // layers.count,
+        layers.parameters,
     )
 
 
@@ -145,4 +149,6 @@ def gemma3(config: dict[str, Any]) -> TowerSizes:
         rows * (pixels + layers.kept) + side**2 * width,
         rows * (layers.kept_float32 + 2 * width + 2) + side**2 * (2 * width + 1),
         rows * layers.kept_casts,
+        layers.parameters // layers.count,
+        layers.parameters,
     )

@@ -65,6 +65,10 @@ class TowerSizes:
     """The same in float32 whatever the arithmetic: what norms read."""
     kept_casts: int
     """More of them in bfloat16: autocast rounds a tensor once for each map that reads it."""
+    layer: int
+    """Parameters of the largest layer that stands in a list, as blocks do,"""
+    listed: int
+    """and of all of them."""
 
     @property
     def weights(self) -> int:
@@ -132,6 +136,14 @@ class LanguageSizes:
         return attention + 3 * self.width * self.hidden
 
     @property
+    def layer_parameters(self) -> int:
+        """All numbers of a layer."""
+        norms = self.norms * self.width + (2 * self.head_width if self.head_norms else 0)
+        biases = (self.query_width + 2 * self.key_width) if self.qkv_bias else 0
+        biases += self.width if self.output_bias else 0
+        return self.layer_weights + norms + biases
+
+    @property
     def head_weights(self) -> int:
         """Numbers in the head's matrix: V x H."""
         return self.vocabulary * self.width
@@ -139,11 +151,7 @@ class LanguageSizes:
     @property
     def parameters(self) -> int:
         """All numbers, embeddings of the words once where the head shares them."""
-        norms = self.norms * self.width + (2 * self.head_width if self.head_norms else 0)
-        biases = (self.query_width + 2 * self.key_width) if self.qkv_bias else 0
-        biases += self.width if self.output_bias else 0
-        layers = self.layers * (self.layer_weights + norms + biases)
-        return layers + self.width + self.head_weights * (1 if self.tied else 2)
+        return self.layers * self.layer_parameters + self.width + self.head_weights * (1 if self.tied else 2)
 
 
 @dataclass(frozen=True)
@@ -176,6 +184,16 @@ class Trained:
     def parameters(self) -> int:
         """All of them."""
         return self.tower + self.pooler + self.proxies
+
+    def held(self, parts: int) -> int:
+        """Those that a worker holds where the tower is shared out over so many."""
+        return part(self.tower, parts) + self.pooler + self.proxies
+
+
+def part(numbers: int, parts: int) -> int:
+    """What a worker holds of numbers that are shared out over so many; each has as many, the last ones of
+    which may be padding."""
+    return -(-numbers // parts)
 
 
 def pooler_parameters(token_width: int, embedding_size: int | None, pooling: str) -> int:

@@ -57,6 +57,7 @@ def qwen3_vl(config: dict[str, Any]) -> TowerSizes:
     products += mergers * _merger(side**2, merged, vision.out_hidden_size)
     kept = pixels + layers * (9 * width + 2 * hidden) + mergers * 3 * width
     kept_float32 = layers * (2 * width + vision.num_heads + 4) + mergers * width
+    listed_merger = merger + 2 * merged  # those of DeepStack, whose norms are wider, stand in a list
     return TowerSizes(
         "qwen3_vl",
         config["image_size"],
@@ -69,6 +70,8 @@ def qwen3_vl(config: dict[str, Any]) -> TowerSizes:
         kept * rows,
         kept_float32 * rows,
         0,
+        max(block, listed_merger) if mergers > 1 else block,
+        layers * block + (mergers - 1) * listed_merger,
     )
 
 
@@ -83,7 +86,8 @@ def qwen2_5_vl(config: dict[str, Any]) -> TowerSizes:
     merge = vision.spatial_merge_size
     merged = width * merge**2
     block = 2 * width + 4 * width**2 + 4 * width + 3 * width * hidden + 2 * hidden + width
-    merger = width + merged**2 + merged + merged * vision.out_hidden_size + vision.out_hidden_size
+    maps = merged**2 + merged, (merged + 1) * vision.out_hidden_size  # the merger's, which stand in a list
+    merger = width + sum(maps)
     pixels = _patch_inputs(vision)
     products = [Product(rows, pixels, width, of_pixels=True)]
     products += layers * [
@@ -114,6 +118,8 @@ def qwen2_5_vl(config: dict[str, Any]) -> TowerSizes:
         kept * rows,
         kept_float32 * rows,
         layers * width * rows,
+        max(block, *maps),
+        layers * block + sum(maps),
     )
 
 
@@ -161,6 +167,8 @@ def internvl(config: dict[str, Any]) -> TowerSizes:
         kept,
         kept_float32 + side**2 * (merged + 2),
         2 * width * layers * rows,
+        block,
+        layers * block,
     )
 
 
@@ -171,10 +179,12 @@ def efficientnet_lite0(config: dict[str, Any]) -> TowerSizes:
 
     side = -(-config["image_size"] // 2)
     products = [Product(side**2, 27, STEM_CHANNELS, of_pixels=True)]
+    largest = 0
     kept, channels = 3 * config["image_size"] ** 2 + side**2 * STEM_CHANNELS, STEM_CHANNELS
     for stage in STAGES:
         for index in range(stage.blocks):
             wide = channels * stage.expansion
+            before = len(products)
             if stage.expansion > 1:
                 products.append(Product(side**2, channels, wide))
                 kept += side**2 * (channels + wide)
@@ -186,6 +196,7 @@ def efficientnet_lite0(config: dict[str, Any]) -> TowerSizes:
             ]
             kept += side**2 * 2 * wide
             channels = stage.channels
+            largest = max(largest, sum(product.weights + product.outputs for product in products[before:]))
     products.append(Product(side**2, channels, TOKEN_WIDTH))
     kept += side**2 * (channels + TOKEN_WIDTH)
     parameters = sum(product.weights + product.outputs for product in products)
@@ -201,6 +212,8 @@ def efficientnet_lite0(config: dict[str, Any]) -> TowerSizes:
         kept,
         0,
         0,
+        largest,
+        parameters - sum(product.weights + product.outputs for product in (products[0], products[-1])),
     )
 
 
