@@ -158,7 +158,7 @@ def _plan(settings: Settings, workload: Workload, speed: Speed, split: Split) ->
 def step_parts(workload: Workload, speed: Speed, split: Split, at_a_time: int) -> tuple[Part, ...]:
     """The parts of a step. A part's seconds are those of the GPU with the most of it."""
     supervisor, row = workload.supervisor, workload.row
-    tower, language, projector = supervisor.tower, supervisor.language, supervisor.projector
+    tower, language, projector = workload.tower, supervisor.language, supervisor.projector
     times, answerers, learners = workload.micro_batches, split.rollout, split.training
     small, large = workload.tower_precision, workload.language_precision
 
@@ -298,9 +298,10 @@ def training_memory(workload: Workload, speed: Speed, split: Split) -> TrainingM
 
 def _share_out(workload: Workload) -> str:
     """How a worker may hold less of what it holds all the time."""
-    if workload.shards_tower and workload.shards_language_model:
+    most = "language-model" if workload.trained.frozen else "both"  # a tower with adapters stays whole
+    if workload.shards_language_model and workload.shards_tower == (most == "both"):
         return "train on more GPUs, over which it is shared out"
-    return "share it out among the training GPUs by train.shard=both"
+    return f"share it out among the training GPUs by train.shard={most}"
 
 
 def training_available(speed: Speed, split: Split) -> int:

@@ -38,9 +38,9 @@ class TrainingState:
     """Bytes that a training worker holds all the time."""
 
     weights: int
-    """Tower, pooler and proxies, float32."""
+    """Tower with its adapters, pooler and proxies, float32."""
     gradients: int
-    """Theirs; the pooler's also under each loss."""
+    """Of those that train; the pooler's also under each loss."""
     optimizer: int
     """AdamW's two moments."""
     supervisor: int
@@ -64,15 +64,16 @@ def training_state(
     tower_parts: int = 1,
     language_parts: int = 1,
 ) -> TrainingState:
-    """4 bytes a parameter for weights, 4 for gradients (and 8 for each of the pooler's, whose losses are
-    kept apart: `train.gradients.ParameterBuffer`), 8 for AdamW; the language model in `precision` bytes, its
-    projector in float32; 3 x 4 bytes for each of a step's `token_numbers` (`train.gradients.TokenBuffer`).
-    Of a tower and of a language model's layers that are shared out over so many workers, a part."""
+    """4 bytes a parameter for weights; of those that train 4 for gradients (and 8 for each of the pooler's,
+    whose losses are kept apart: `train.gradients.ParameterBuffer`), 8 for AdamW; the language model in
+    `precision` bytes, its projector in float32; 3 x 4 bytes for each of a step's `token_numbers`
+    (`train.gradients.TokenBuffer`). Of a tower and of a language model's layers that are shared out over so
+    many workers, a part."""
     count = trained.held(tower_parts)
     layers = language.layers * language.layer_parameters
     frozen = part(layers, language_parts) + language.parameters - layers
     return TrainingState(
-        weights=FLOAT32 * count,
+        weights=FLOAT32 * (count + trained.frozen),
         gradients=FLOAT32 * (count + 2 * trained.pooler),
         optimizer=2 * FLOAT32 * count,
         supervisor=precision * frozen + FLOAT32 * projector.parameters,
@@ -105,7 +106,7 @@ def tower_kept(tower: TowerSizes, images: int, precision: int) -> int:
     in float32; in bfloat16 also rounded weights, and what autocast rounds twice."""
     bytes_ = images * (precision * tower.kept + FLOAT32 * tower.kept_float32)
     if precision == BFLOAT16:
-        bytes_ += BFLOAT16 * (images * tower.kept_casts + tower.weights)
+        bytes_ += BFLOAT16 * (images * tower.kept_casts + tower.kept_weights)
     return bytes_
 
 

@@ -6,7 +6,7 @@ perceptron, h query heads, k key heads, d width of a head, V vocabulary.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from saga_ray.errors import UserError
 
@@ -24,7 +24,12 @@ class Product:
     inputs: int
     outputs: int
     of_pixels: bool = False
-    """Its input is the picture, which needs no gradient."""
+    """Its input is the picture, or made of it by what does not train: it needs no gradient."""
+    linear: bool = True
+    """A linear map or a pointwise convolution, beside which LoRA puts an adapter."""
+    first: bool = False
+    """Nothing that LoRA adapts stands before it."""
+    trains: bool = True
 
     @property
     def weights(self) -> int:
@@ -41,6 +46,20 @@ class Attention:
     keys: int
     width: int
     times: int
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """What waits for the backward pass in a tower that adapters train, without what those keep; numbers a
+    picture."""
+
+    kept: int
+    """In the precision of the arithmetic."""
+    shared: int
+    """So many of those that the maps read are among them, or are read by several maps: in float32 they are
+    there once."""
+    kept_float32: int
+    """In float32 whatever the arithmetic."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +88,21 @@ class TowerSizes:
     """Parameters of the largest layer that stands in a list, as blocks do,"""
     listed: int
     """and of all of them."""
+    frozen: Frozen | None = None
+    """None: not known of an external tower unless asked for."""
+    untrained: int = 0
+    """Parameters that do not train."""
 
     @property
     def weights(self) -> int:
         """Numbers in its matrices."""
         return sum(product.weights for product in self.products)
+
+    @property
+    def kept_weights(self) -> int:
+        """Those that the backward pass needs: a convolution keeps them always, a linear map for the gradient
+        at what it reads."""
+        return sum(p.weights for p in self.products if not p.of_pixels or (p.trains and not p.linear))
 
 
 @dataclass(frozen=True)
@@ -179,6 +208,8 @@ class Trained:
     tower: int
     pooler: int
     proxies: int
+    frozen: int = 0
+    """The tower's that do not, beside adapters that do."""
 
     @property
     def parameters(self) -> int:
@@ -200,6 +231,12 @@ def pooler_parameters(token_width: int, embedding_size: int | None, pooling: str
     """Query, keys and linear map of `saga_ray.models.pooler`: D + D x D (attention alone) + D x E."""
     linear = token_width * (embedding_size or token_width)
     return linear + (token_width + token_width**2 if pooling == "attention" else 0)
+
+
+def led(products: list[Product], count: int) -> list[Product]:
+    """Layers' products, of which so many stand before all that LoRA adapts: the first layer's, which make
+    queries, keys and values."""
+    return [replace(product, first=True) for product in products[:count]] + products[count:]
 
 
 def grid(image_size: int, patch_size: int, merge: int) -> tuple[int, int]:

@@ -62,12 +62,13 @@ def lines(plan: Plan, speed: Speed) -> list[str]:
     supervisor, row = work.supervisor, work.row
     prompt = f"{'about ' * supervisor.prompt_estimated}{row.prompt:,} tokens"
     answer = f"{row.answer:,}{'' if work.answer_known else ' (the longest allowed)'}"
+    lora = f" (and {_millions(work.trained.tower)} in adapters, which train)" if work.trained.frozen else ""
     share = "1 that answers and trains" if split.shared else f"{split.rollout} answer, {split.training} train"
     published = f"{gpu.memory_gib:g} GiB, {gpu.bfloat16_tflops:g} TFLOP/s bf16, {gpu.bandwidth_gbs:,.0f} GB/s"
     count = split.rollout + (0 if split.shared else split.training)
     return [
-        f"supervisor   {supervisor.name}: tower {_millions(supervisor.tower.parameters)}, language model "
-        f"{_millions(supervisor.language.parameters)} parameters",
+        f"supervisor   {supervisor.name}: tower {_millions(supervisor.tower.parameters)}{lora}, "
+        f"language model {_millions(supervisor.language.parameters)} parameters",
         f"step         {work.micro_batches} micro-batch{'es' * (work.micro_batches > 1)} of {work.images} "
         f"pictures and {work.pairs} pairs x {row.group} answers; {work.informative} pairs replayed; "
         f"prompt {prompt}, answer {answer}",

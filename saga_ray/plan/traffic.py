@@ -23,8 +23,9 @@ def encode(tower: TowerSizes, images: int, precision: int) -> int:
 
 
 def tower_backward(tower: TowerSizes, images: int, precision: int) -> int:
-    """What is kept, out and in; weights read, their gradients written."""
-    return 2 * tower_kept(tower, images, precision) + 2 * FLOAT32 * tower.parameters
+    """What is kept, out and in; weights read, gradients of those that train written."""
+    weights = FLOAT32 * (2 * tower.parameters - tower.untrained)
+    return 2 * tower_kept(tower, images, precision) + weights
 
 
 def prefill(language: LanguageSizes, prompts: int, prompt: int, precision: int, batched: int) -> int:

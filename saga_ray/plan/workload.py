@@ -11,7 +11,8 @@ from saga_ray.data import sources
 from saga_ray.errors import UserError
 from saga_ray.plan import memory, traffic
 from saga_ray.plan.counts import Row
-from saga_ray.plan.sizes import BYTES, SupervisorSizes, Trained, pooler_parameters
+from saga_ray.plan.lora import adapted
+from saga_ray.plan.sizes import BYTES, SupervisorSizes, TowerSizes, Trained, pooler_parameters
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class Workload:
     them have been replayed."""
 
     supervisor: SupervisorSizes
+    tower: TowerSizes
+    """The supervisor's, with adapters if the run has them."""
     trained: Trained
     row: Row
     """A pair with answers as long as expected, for what is computed."""
@@ -73,12 +76,9 @@ class Workload:
             raise UserError(
                 "`saga plan` is for runs with rollouts, and grpo.weight and distillation.weight are 0"
             )
-        if settings.encoder.lora_rank is not None:
-            raise UserError(
-                "`saga plan` counts towers that train whole, and encoder.lora_rank is set: leave it out for "
-                "an upper bound, since adapters take less memory"
-            )
-        tower = supervisor.tower
+        tower, rank = supervisor.tower, settings.encoder.lora_rank
+        if rank is not None:
+            tower = adapted(tower, rank)
         if tower.image_size != settings.data.image_size:
             raise UserError(
                 f"data.image_size={settings.data.image_size}, but the tower of {supervisor.name} reads "
@@ -98,7 +98,10 @@ class Workload:
         )
         return cls(
             supervisor=supervisor,
-            trained=Trained(tower.parameters, pooler, _proxies(settings, width)),
+            tower=tower,
+            trained=Trained(
+                tower.parameters - tower.untrained, pooler, _proxies(settings, width), tower.untrained
+            ),
             row=row,
             longest=replace(row, answer=max(2, limit)),
             images=settings.data.classes_per_batch * settings.data.images_per_class,
@@ -144,14 +147,14 @@ class Workload:
     @property
     def gathered(self) -> tuple[int, int]:
         """Bytes of tower and language model that stand whole at a time where they are in parts."""
-        tower = memory.tower_gathered(self.supervisor.tower) if self.tower_parts > 1 else 0
+        tower = memory.tower_gathered(self.tower) if self.tower_parts > 1 else 0
         language = memory.language_gathered(self.supervisor.language, self.language_precision)
         return tower, language if self.language_parts > 1 else 0
 
     @property
     def exchanged(self) -> int:
         """Bytes that a worker gets from the others in a step for what is in parts."""
-        tower = traffic.tower_exchanged(self.supervisor.tower, self.tower_parts, twice=not self.hold)
+        tower = traffic.tower_exchanged(self.tower, self.tower_parts, twice=not self.hold)
         replays = math.ceil(math.ceil(self.informative / self.workers) / self.replay_pairs)
         language = traffic.language_exchanged(
             self.supervisor.language, self.language_parts, self.language_precision
@@ -161,7 +164,7 @@ class Workload:
     def state(self, images: int) -> memory.TrainingState:
         """What a worker with so many of a micro-batch's pictures holds all the time, in a step that takes the
         most micro-batches."""
-        tower = self.supervisor.tower
+        tower = self.tower
         return memory.training_state(
             self.trained,
             self.supervisor.language,
@@ -179,7 +182,7 @@ class Workload:
 
     def _graph(self, images: int) -> int:
         graphs = self.most_micro_batches if self.hold else 1
-        return graphs * memory.tower_kept(self.supervisor.tower, images, self.tower_precision)
+        return graphs * memory.tower_kept(self.tower, images, self.tower_precision)
 
     def replay(self, images: int, pairs: int) -> int:
         """The most that replaying so many pairs takes beside the state: held graphs of the tower too."""
