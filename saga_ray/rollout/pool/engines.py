@@ -147,6 +147,8 @@ def _wait_until_ready(actors: list[Any], rollout: RolloutSettings) -> tuple[str,
         if ready or not waiting:
             continue
         numbers = f"{sorted(waiting.values())} of {len(actors)}; free: {_free()}"
+        if rollout.gpus_per_actor > 1:
+            numbers += f"; the {rollout.gpus_per_actor:g} GPUs of an actor must be on one node"
         if time.monotonic() >= deadline:
             raise UserError(
                 f"rollout actors did not start within rollout.start_timeout_s={rollout.start_timeout_s:g} s: "
