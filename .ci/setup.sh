@@ -34,6 +34,8 @@ for name in UV_FIND_LINKS UV_INDEX UV_DEFAULT_INDEX SSL_CERT_FILE; do
 done
 # Like pip: the best version over all indexes.
 export UV_INDEX_STRATEGY=unsafe-best-match UV_HTTP_TIMEOUT=${UV_HTTP_TIMEOUT:-180}
+# Else, where Python may not write bytecode, every process of Ray compiles torch, Ray and the rest again: 5 s of a core.
+export UV_COMPILE_BYTECODE=1
 install() { .venv/bin/uv pip install --quiet --python .venv/bin/python "$@"; }
 
 # The CPU build of torch is not on the public registry: the configured places first, then PyTorch's own.

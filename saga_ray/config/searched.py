@@ -99,6 +99,7 @@ _SEARCHED: dict[Command, Searched] = {
             "rollout.actors",
             "rollout.cpus_per_actor",
             "rollout.gpus_per_actor",
+            "rollout.tensor_parallel",
             "rollout.threads_per_actor",
             "rollout.resources",
             "rollout.memory_share",

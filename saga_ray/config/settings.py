@@ -78,14 +78,15 @@ class RolloutSettings(Section):
     engine: str = Field("vllm", description="what generates completions, a file of saga_ray/rollout/engines; `transformers` is the slow reference for machines without vLLM")
     actors: Count = Field(1, description="rollout actors")
     cpus_per_actor: Annotated[float, Field(gt=0)] = Field(1.0, description="logical CPUs that Ray keeps for an actor")
-    gpus_per_actor: Annotated[float, Field(ge=0)] = Field(0.0, description="GPUs that Ray keeps for an actor")
-    threads_per_actor: Count = Field(1, description="arithmetic threads of an actor on CPU")
+    gpus_per_actor: Annotated[float, Field(ge=0)] = Field(0.0, description="GPUs that Ray keeps for an actor: a share of one, or `tensor_parallel` whole ones")
+    tensor_parallel: Count = Field(1, description="GPUs to which an actor's vLLM shares out the language model's weights and cache, for models that do not fit one; all of one node. `gpus_per_actor` is the same number, or 0 for as many processes on CPU (vLLM's tensor parallelism; tested with two CPU processes, not run on GPUs)")
+    threads_per_actor: Count = Field(1, description="arithmetic threads of an actor on CPU, or of each of its `tensor_parallel` processes")
     resources: dict[str, float] = Field(default_factory=dict, description="custom Ray resources that an actor asks for, to place it on chosen nodes")
     group_size: Annotated[int, Field(ge=2)] = Field(8, description="G: completions of a pair")
     temperature: Annotated[float, Field(gt=0)] = Field(0.7, description="sampling temperature (paper: 0.7)")
     top_p: Annotated[float, Field(gt=0, le=1)] = Field(0.95, description="nucleus sampling (paper: 0.95)")
     max_new_tokens: Count = Field(1024, description="a completion is cut here; truncated ones are counted (paper: 1024)")
-    memory_share: Share = Field(0.85, description="share of a GPU's memory that vLLM may take")
+    memory_share: Share = Field(0.85, description="share of a GPU's memory that vLLM may take, of each where there are several")
     kv_cache_gib: Annotated[float, Field(gt=0)] = Field(1.0, description="vLLM's key-value cache on CPU, in GiB")
     max_parallel_sequences: Count = Field(128, description="completions that an actor generates at the same time")
     group_timeout_s: Annotated[float, Field(gt=0)] = Field(120.0, description="a group that has not come back after this long is asked for again, at most `group_retries` times")
@@ -255,6 +256,9 @@ class Settings(Section):
             raise ValueError("arms: equal-compute takes as many seconds as saga did: add saga")
         if self.data.blocks % self.train.workers:
             raise ValueError(f"train.workers={self.train.workers} does not divide data.blocks={self.data.blocks}")
+        rollout = self.rollout
+        if rollout.gpus_per_actor > 0 and max(rollout.gpus_per_actor, rollout.tensor_parallel) > 1 and rollout.gpus_per_actor != rollout.tensor_parallel:
+            raise ValueError(f"rollout.gpus_per_actor={rollout.gpus_per_actor:g}, but the language model of an actor runs on rollout.tensor_parallel={rollout.tensor_parallel} GPUs: set both to the same number")
         if self.train.shard != "nothing" and self.train.workers == 1:
             raise ValueError(f"train.shard={self.train.shard} shares weights out between workers, and train.workers is 1: set 2 or more, or train.shard=nothing")
         if self.train.shards_tower and self.encoder.lora_rank is not None:

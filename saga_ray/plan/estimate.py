@@ -64,6 +64,8 @@ class Split:
     shared: bool
     memory_share: float
     """vLLM's, of a rollout GPU."""
+    parts: int = 1
+    """Rollout GPUs to which each actor shares the language model out."""
 
 
 @dataclass(frozen=True)
@@ -113,12 +115,17 @@ def plan(settings: Settings, workload: Workload, speed: Speed, gpus: int) -> Pla
 
 
 def _splits(settings: Settings, gpus: int) -> list[Split]:
-    if gpus == 1:
+    parts = settings.rollout.tensor_parallel
+    if parts == 1 and gpus == 1:
         return [Split(1, 1, True, settings.rollout.memory_share)]
+    if gpus <= parts:
+        raise UserError(
+            f"--gpus {gpus}: a rollout actor takes rollout.tensor_parallel={parts} of them, and training 1"
+        )
     alone = float(RolloutSettings.model_fields["memory_share"].default)
     return [
-        Split(gpus - training, training, False, alone)
-        for training in range(1, gpus)
+        Split((gpus - training) // parts * parts, training, False, alone, parts)
+        for training in range(1, gpus - parts + 1)
         if _blocks(settings, training) is not None
     ]
 
@@ -144,8 +151,8 @@ def _plan(settings: Settings, workload: Workload, speed: Speed, split: Split) ->
     blocks = _blocks(settings, split.training)
     share = 0.5 if split.shared else 1.0
     asked = (
-        f"rollout.actors={split.rollout}",
-        f"rollout.gpus_per_actor={share:g}",
+        f"rollout.actors={split.rollout // split.parts}",
+        f"rollout.gpus_per_actor={share * split.parts:g}",
         f"rollout.memory_share={split.memory_share:g}",
         f"train.workers={split.training}",
         f"train.gpus_per_worker={share:g}",
@@ -156,14 +163,20 @@ def _plan(settings: Settings, workload: Workload, speed: Speed, split: Split) ->
 
 
 def step_parts(workload: Workload, speed: Speed, split: Split, at_a_time: int) -> tuple[Part, ...]:
-    """The parts of a step. A part's seconds are those of the GPU with the most of it."""
+    """The parts of a step. A part's seconds are those of the GPU with the most of it. An actor's GPUs share
+    its work evenly; what they tell one another is not counted."""
     supervisor, row = workload.supervisor, workload.row
     tower, language, projector = workload.tower, supervisor.language, supervisor.projector
-    times, answerers, learners = workload.micro_batches, split.rollout, split.training
+    times, answerers, learners = workload.micro_batches, split.rollout // split.parts, split.training
     small, large = workload.tower_precision, workload.language_precision
 
     def part(name: str, operations: int, bytes_: int, gpus: int, precision: int) -> Part:
         return Part(name, operations * gpus, bytes_ * gpus, speed.seconds(operations, bytes_, precision))
+
+    def answered(name: str, operations: int, bytes_: int) -> Part:
+        """What an actor does, on each of its GPUs."""
+        operations, bytes_ = (-(-times * count // split.parts) for count in (operations, bytes_))
+        return part(name, operations, bytes_, split.rollout, large)
 
     images = -(-workload.images // learners)
     encoded = counts.encode(tower, images), traffic.encode(tower, images, small)
@@ -181,19 +194,15 @@ def step_parts(workload: Workload, speed: Speed, split: Split, at_a_time: int) -
     through = counts.tower_backward(tower, images), traffic.tower_backward(tower, images, small)
     return (
         part("encode", times * encoded[0], times * encoded[1], learners, small),
-        part(
+        answered(
             "prefill",
-            times * prompts * counts.prefill(language, projector, 2 * tower.tokens, row.prompt),
-            times * traffic.prefill(language, prompts, row.prompt, large, memory.BATCHED_TOKENS),
-            answerers,
-            large,
+            prompts * counts.prefill(language, projector, 2 * tower.tokens, row.prompt),
+            traffic.prefill(language, prompts, row.prompt, large, memory.BATCHED_TOKENS),
         ),
-        part(
+        answered(
             "decode",
-            times * sequences * counts.decode(language, row.prompt, row.answer),
-            times * traffic.decode(language, row, sequences, min(at_a_time, sequences), large),
-            answerers,
-            large,
+            sequences * counts.decode(language, row.prompt, row.answer),
+            traffic.decode(language, row, sequences, min(at_a_time, sequences), large),
         ),
         part("replay forward", replayed * forward, moved, learners, large),
         part("replay backward", replayed * backward, moved, learners, large),
@@ -215,7 +224,7 @@ def step_parts(workload: Workload, speed: Speed, split: Split, at_a_time: int) -
 
 
 def rollout_memory(workload: Workload, speed: Speed, split: Split) -> RolloutMemory:
-    """What a rollout GPU holds.
+    """What a rollout GPU holds: of an actor's weights and cache its part, and all of what it works in.
 
     Raises:
         UserError: not even one pair's completions fit beside the language model.
@@ -224,9 +233,10 @@ def rollout_memory(workload: Workload, speed: Speed, split: Split) -> RolloutMem
     language = supervisor.language
     tower = supervisor.tower if supervisor.tower_in_engine else None
     available = int(split.memory_share * speed.gpu.memory_gib * GIB)
-    weights = memory.engine_weights(language, supervisor.projector, tower, precision)
+    whole = memory.engine_weights(language, supervisor.projector, tower, precision)
+    weights = -(-whole // split.parts)
     workspace = memory.engine_workspace(language, workload.max_sequences, precision)
-    a_token = memory.kv_bytes(language, precision)
+    a_token = memory.kv_bytes(language, precision) // min(split.parts, language.key_heads)
     group = a_token * memory.group_tokens(workload.longest)
     needed = weights + workspace + group
     if needed > available:
@@ -235,7 +245,8 @@ def rollout_memory(workload: Workload, speed: Speed, split: Split) -> RolloutMem
             f"({_gib(weights)} for its weights, {_gib(workspace)} to work in, {_gib(group)} for one pair's "
             f"{workload.row.group} completions), and {split.memory_share:g} of {speed.gpu.name}'s "
             f"{speed.gpu.memory_gib:g} GiB is {_gib(available)}; raise rollout.memory_share, lower "
-            "rollout.max_parallel_sequences or rollout.max_new_tokens, or take larger GPUs"
+            "rollout.max_parallel_sequences or rollout.max_new_tokens, take larger GPUs, or raise "
+            "rollout.tensor_parallel"
         )
     cache = available - weights - workspace
     sequences = min(cache // group * workload.row.group, workload.max_sequences)

@@ -63,7 +63,9 @@ def lines(plan: Plan, speed: Speed) -> list[str]:
     prompt = f"{'about ' * supervisor.prompt_estimated}{row.prompt:,} tokens"
     answer = f"{row.answer:,}{'' if work.answer_known else ' (the longest allowed)'}"
     lora = f" (and {_millions(work.trained.tower)} in adapters, which train)" if work.trained.frozen else ""
-    share = "1 that answers and trains" if split.shared else f"{split.rollout} answer, {split.training} train"
+    actors = f" ({split.parts} an actor)" if split.parts > 1 else ""
+    answer_and_train = f"{split.rollout} answer{actors}, {split.training} train"
+    share = "1 that answers and trains" if split.shared else answer_and_train
     published = f"{gpu.memory_gib:g} GiB, {gpu.bfloat16_tflops:g} TFLOP/s bf16, {gpu.bandwidth_gbs:,.0f} GB/s"
     count = split.rollout + (0 if split.shared else split.training)
     return [
@@ -89,7 +91,8 @@ def lines(plan: Plan, speed: Speed) -> list[str]:
         f"arm saga: {_range(work.steps * plan.seconds_overlapped, work.steps * plan.seconds)}",
         f"assumed      {speed.utilisation:.0%} of the arithmetic, {speed.bandwidth:.0%} of the bandwidth, "
         f"{work.informative_share:.0%} of the pairs informative: not measured;",
-        "             data, metric loss, kernels' starts, waiting, checkpoints and scores are not counted",
+        "             data, metric loss, kernels' starts, waiting, checkpoints and scores are not counted"
+        + (", nor what an actor's GPUs tell one another" if split.parts > 1 else ""),
     ]
 
 

@@ -29,6 +29,10 @@ class _UnderWay:
     completions: int
 
 
+class _Closed(Exception):
+    """Somebody asked for the end."""
+
+
 class EngineLoop:
     """Consumes tickets; produces finished groups through ``deliver``; waits for more to do while the engine
     is idle.
@@ -54,7 +58,8 @@ class EngineLoop:
         self._under_way: dict[int, _UnderWay] = {}
         """By the engine's ticket: those of the desks would meet."""
         self._tickets = itertools.count(1)
-        threading.Thread(target=self._run, name="engine", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
 
     def submit(self, desk: str, tickets: Sequence[int], requests: Sequence[PairRequest]) -> None:
         """All of them are here before the engine's next step, so that a batch does not depend on the thread's
@@ -68,6 +73,11 @@ class EngineLoop:
         """Nobody waits for this desk's groups any more."""
         self._inbox.put(partial(self._abort, desk, None))
 
+    def close(self) -> None:
+        """Close the engine between two steps and wait for that; the loop is over, whatever is under way."""
+        self._inbox.put(self._close)
+        self._thread.join()
+
     def _run(self) -> None:
         try:
             while True:
@@ -75,8 +85,13 @@ class EngineLoop:
                     self._inbox.get()()
                 self._admit()
                 self._hand_out(self.engine.step())
+        except _Closed:
+            self.engine.close()
         except Exception:
             self.died(traceback.format_exc())
+
+    def _close(self) -> None:
+        raise _Closed
 
     def _submit(self, desk: str, tickets: list[int], requests: list[PairRequest]) -> None:
         for ticket, request in zip(tickets, requests, strict=True):

@@ -19,6 +19,7 @@ from saga_ray.models import supervisors
 from saga_ray.models.encoder import Encoder
 from saga_ray.models.supervisors.base import Supervisor
 from saga_ray.retrieval.protocol import Protocol
+from saga_ray.rollout.tensor_parallel import require_parts
 from saga_ray.train.arms import ARMS, arm_settings, needs_rollouts
 
 
@@ -105,3 +106,5 @@ def _require_fit(supervisor: Supervisor, start: Encoder, settings: Settings, *, 
             f"{supervisor.name} takes {needed} tokens, so that every answer would be cut off: "
             f"set rollout.max_new_tokens={needed} or more"
         )
+    if rollouts:
+        require_parts(supervisor, settings.rollout)

@@ -99,7 +99,8 @@ def test_nothing_heavy_is_loaded_by_the_way(library: str, parts: tuple[str, ...]
 
 
 def test_vllm_is_loaded_only_inside_its_engines() -> None:
-    engines = ("rollout.engines.vllm", "rollout.engines._vllm_images", "composed.writing.llm")
+    own = ("vllm", "_vllm_images", "_vllm_worker")
+    engines = (*(f"rollout.engines.{name}" for name in own), "composed.writing.llm")
     assert all(within(module, engines) for module in users_of("vllm"))
 
 

@@ -39,6 +39,13 @@ def test_every_preset_of_the_paper_is_planned(preset: str, capsys: pytest.Captur
     assert all(len(line) <= 170 for line in shown.splitlines())
 
 
+def test_actors_of_several_gpus_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    changes = ["--set", "rollout.tensor_parallel=4", "--set", "rollout.gpus_per_actor=4"]
+    assert main(["plan", PAPER[0], "--gpus", "6", "--gpu", "h200", *changes]) == 0
+    shown = capsys.readouterr().out
+    assert "4 answer (4 an actor), " in shown and "what an actor's GPUs tell one another" in shown
+
+
 def test_json_has_the_same_numbers(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "furniture", "--json", "--utilisation", "0.2"]) == 0
     found = json.loads(capsys.readouterr().out)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from saga_ray.config.overrides import resolve
 from saga_ray.errors import UserError
 from saga_ray.plan.counts import Row
-from saga_ray.plan.estimate import Plan, Split, plan, step_parts, training_available
+from saga_ray.plan.estimate import Plan, Split, plan, rollout_memory, step_parts, training_available
 from saga_ray.plan.hardware import GPUS, Speed, gpu_named
 from saga_ray.plan.known import KNOWN
 from saga_ray.plan.sizes import ProjectorSizes
@@ -161,6 +161,46 @@ def test_the_split_balances() -> None:
         answering = sum(part.seconds for part in parts if part.name in ("prefill", "decode"))
         busier = max(answering, sum(part.seconds for part in parts) - answering)
         assert made.seconds_overlapped <= busier + 1e-9
+
+
+def test_gpus_of_an_actor_hold_and_do_their_part() -> None:
+    work = workload(LARGE)
+    one, four = Split(4, 1, False, 0.85), Split(4, 1, False, 0.85, parts=4)
+    alone, part = rollout_memory(work, H200, one), rollout_memory(work, H200, four)
+    assert part.weights == alone.weights / 4 and part.cache_a_token == alone.cache_a_token / 4
+    assert part.workspace == alone.workspace
+    assert rollout_memory(work, H200, Split(32, 1, False, 0.85, parts=32)).cache_a_token == (
+        alone.cache_a_token / work.supervisor.language.key_heads
+    ), "beyond a key head a GPU there are copies"
+
+    def costs(split: Split, name: str, pairs: int) -> tuple[int, int]:
+        parts = step_parts(replace(work, pairs=pairs), H200, split, 512)
+        return next((each.operations, each.bytes) for each in parts if each.name == name)
+
+    for name in ("prefill", "decode"):
+        of_one_gpu = costs(Split(1, 1, False, 0.85), name, work.pairs)
+        assert costs(four, name, work.pairs) == of_one_gpu, "four GPUs do together what one does"
+
+
+def test_actors_of_several_gpus_are_planned_and_asked_for() -> None:
+    four = "rollout.tensor_parallel=4", "rollout.gpus_per_actor=4"
+    for gpus, used in ((5, 5), (6, 6), (8, 8), (9, 9)):
+        made = planned(LARGE, gpus, SHORT, *four)
+        settings = resolve(LARGE, [SHORT, *four, *made.settings])
+        assert settings.rollout.gpus_per_actor == settings.rollout.tensor_parallel == 4
+        assert settings.rollout.actors * 4 == made.split.rollout
+        assert made.split.rollout + made.split.training <= used
+    with pytest.raises(UserError, match=r"--gpus 4: a rollout actor takes rollout.tensor_parallel=4 of them"):
+        planned(LARGE, 4, SHORT, *four)
+
+
+def test_a_language_model_too_large_for_a_gpu_fits_several() -> None:
+    """22 GiB hold a quarter of 8 billion parameters in float32, and not all of them."""
+    whole = "supervisor.precision=float32", SHORT
+    gpu, work = Speed(GPUS["l4"]), workload(LARGE, *whole)
+    with pytest.raises(UserError, match="or raise rollout.tensor_parallel$"):
+        rollout_memory(work, gpu, Split(1, 1, False, 0.85))
+    assert rollout_memory(work, gpu, Split(4, 1, False, 0.85, parts=4)).sequences >= work.row.group
 
 
 def test_more_gpus_never_take_longer() -> None:

@@ -28,9 +28,11 @@ def supervisor(tmp_path_factory: pytest.TempPathFactory) -> TinySupervisor:
     return tiny_supervisor(folder)
 
 
-@pytest.fixture(scope="module")
-def engine(supervisor: TinySupervisor) -> Iterator[VllmEngine]:
-    engine = build(supervisor, checks.SETTINGS, LONGEST)
+@pytest.fixture(scope="module", params=[1, pytest.param(2, marks=pytest.mark.slow)])
+def engine(supervisor: TinySupervisor, request: pytest.FixtureRequest) -> Iterator[VllmEngine]:
+    """In one process, or with the language model shared out to two."""
+    settings = checks.SETTINGS.model_copy(update={"tensor_parallel": request.param})
+    engine = build(supervisor, settings, LONGEST)
     yield engine
     engine.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -58,6 +59,7 @@ class OneByOne:
         self.order: list[tuple[int, int]] = []
         self.most = 0
         self.go = threading.Event()
+        self.closed_in = ""
 
     def submit(self, ticket: int, request: PairRequest) -> None:
         self.groups[ticket] = request
@@ -80,6 +82,7 @@ class OneByOne:
 
     def close(self) -> None:
         self.groups.clear()
+        self.closed_in = threading.current_thread().name
 
 
 def test_a_run_with_much_to_ask_does_not_keep_the_others_waiting() -> None:
@@ -118,3 +121,13 @@ def test_a_group_larger_than_the_limit_is_let_in_alone_and_who_leaves_is_forgott
     engine.go.set()
     assert ended.wait(LIMIT_S)
     assert ("here", 1) in found and ("gone", 2) not in found
+
+
+@pytest.mark.parametrize("asked", [0, 3])
+def test_an_engine_is_closed_between_two_steps_whatever_is_under_way(asked: int) -> None:
+    engine, died = OneByOne(), threading.Event()
+    loop = EngineLoop(engine, GROUP, lambda *found: None, lambda *refused: None, lambda trace: died.set())
+    loop.submit("here", range(asked), requests(0, 0, range(asked)))
+    engine.go.set()
+    loop.close()
+    assert engine.closed_in == "engine" and engine.idle and not died.is_set()

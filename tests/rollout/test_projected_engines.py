@@ -36,6 +36,14 @@ def test_log_probabilities_are_those_of_replay(engine: str, model: str, tmp_path
     check(engine, model, size, tmp_path)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_log_probabilities_are_those_of_replay_from_two_processes(tmp_path: Path) -> None:
+    size, write = MODELS["InternVL3.5"]
+    write(tmp_path / "released")
+    check("vllm", "InternVL3.5", size, tmp_path, parts=2)
+
+
 def test_gemma_3_is_answered_for_by_the_engine_that_masks_as_it_does(tmp_path: Path) -> None:
     """Its sliding layers see 40 positions, of a prompt of several hundred."""
     tiny_gemma3.checkpoint(tmp_path / "released")
@@ -49,16 +57,17 @@ def test_vllm_is_refused_for_gemma_3(tmp_path: Path) -> None:
         engines.build("vllm", tmp_path / "tiny", checks.SETTINGS, "float32", "generic")
 
 
-def check(engine: str, model: str, size: int, folder: Path) -> None:
+def check(engine: str, model: str, size: int, folder: Path, parts: int = 1) -> None:
     """Of a supervisor made of the checkpoint that lies in the folder."""
     of_checkpoint(folder / "released", folder / "tiny", "birds", size)
     supervisor = supervisors.load(folder / "tiny")
     with torch.no_grad():
         x_BND = supervisor.build_tower()(pictures(4, size))
-    running = engines.build(engine, folder / "tiny", checks.SETTINGS, "float32", "generic")
+    settings = checks.SETTINGS.model_copy(update={"tensor_parallel": parts})
+    running = engines.build(engine, folder / "tiny", settings, "float32", "generic")
     try:
         difference = checks.difference_from_replay(running, supervisor, x_BND[:2], x_BND[2:])
     finally:
         running.close()
-    print(f"{engine}, {model}: largest difference {difference:.2e}")
+    print(f"{engine}, {model}, {parts} process(es): largest difference {difference:.2e}")
     assert difference < 1e-4

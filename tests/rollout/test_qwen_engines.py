@@ -23,12 +23,13 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return path
 
 
-def check_engine(name: str, folder: Path) -> list[list[Completion]]:
+def check_engine(name: str, folder: Path, parts: int = 1) -> list[list[Completion]]:
     """Log-probabilities are replay's, and prompts are looked at; returns greedy answers."""
+    settings = checks.SETTINGS.model_copy(update={"tensor_parallel": parts})
     supervisor = supervisors.load(folder)
     with torch.no_grad():
         x_BND = supervisor.build_tower()(qwen.pictures(supervisor.family, 4))
-    engine = engines.build(name, folder, checks.SETTINGS, "float32", "generic")
+    engine = engines.build(name, folder, settings, "float32", "generic")
     try:
         assert checks.difference_from_replay(engine, supervisor, x_BND[::2], x_BND[1::2]) < 1e-4
         prompts = supervisor.engine_prompts(x_BND[::2], x_BND[1::2], "generic")
@@ -54,8 +55,9 @@ def test_the_reference_engine_says_what_the_replay_says(folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_vllm_says_what_the_replay_says_and_answers_like_the_reference(folder: Path) -> None:
-    ours, theirs = check_engine("vllm", folder), check_engine("transformers", folder)
+@pytest.mark.parametrize("parts", [1, 2])
+def test_vllm_says_what_the_replay_says_and_answers_like_the_reference(folder: Path, parts: int) -> None:
+    ours, theirs = check_engine("vllm", folder, parts), check_engine("transformers", folder)
     assert [[each.token_ids for each in group] for group in ours] == [
         [each.token_ids for each in group] for group in theirs
     ]

@@ -13,6 +13,7 @@ from saga_ray.errors import UserError
 from saga_ray.models import supervisors
 from saga_ray.models.supervisors.base import Supervisor
 from saga_ray.rollout.engine import Engine
+from saga_ray.rollout.tensor_parallel import require_parts
 
 
 def names() -> list[str]:
@@ -30,14 +31,15 @@ def build(
     """Start an engine for a supervisor that is asked with prompts of a style.
 
     Raises:
-        UserError: there is no such engine, it is not installed, or prompt and answer do not fit the
-        supervisor's positions.
+        UserError: there is no such engine, it is not installed, prompt and answer do not fit the supervisor's
+        positions, or `rollout.tensor_parallel` does not fit its language model.
     """
     if name not in names():
         raise UserError(
             f"there is no rollout engine {name!r}: set rollout.engine to one of {', '.join(names())}"
         )
     supervisor = supervisors.load(supervisor_path, precision)
+    require_parts(supervisor, settings)
     prompt_length = length_of_prompt(supervisor, style)
     positions = supervisor.language_model.config.get_text_config().max_position_embeddings
     if prompt_length + settings.max_new_tokens > positions:

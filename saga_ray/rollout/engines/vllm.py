@@ -1,5 +1,6 @@
 """vLLM, in this process, driven token by token by its own add_request, step and abort_request, on CPU as on
-GPU.
+GPU. Where `rollout.tensor_parallel` shares the language model out, each part computes in a process of its own
+(`_vllm_parts`).
 
 ``LLM.generate`` would block until all is done and could not cancel. The engine is fed by prompt embeddings,
 or by images' own tokens (`_vllm_images`), so only embeddings travel and the frozen language model is loaded
@@ -24,6 +25,7 @@ from saga_ray.config.settings import RolloutSettings
 from saga_ray.errors import UserError
 from saga_ray.models.supervisors.base import Supervisor
 from saga_ray.rollout.engine import Finished, PairRequest, Sampling
+from saga_ray.rollout.engines import _vllm_parts
 from saga_ray.rollout.engines._prompt import PromptShape, check_prompt
 from saga_ray.rollout.engines._vllm_images import ARGUMENTS, image_prompt, replace_processor
 from saga_ray.rollout.groups import Completion
@@ -61,6 +63,7 @@ def prepare_environment() -> None:
         "VLLM_LOGGING_LEVEL": "ERROR",
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # a fork of Ray's or torch's threads may hang
     }.items():
         os.environ.setdefault(name, value)
     if not torch.cuda.is_available():
@@ -100,27 +103,30 @@ class VllmEngine:
         self.max_new_tokens = settings.max_new_tokens
         self.eos_token_id, self.dtype, self.decode = eos_token_id, dtype, decode
         _parameters(Sampling.of(settings), seed=0, eos_token_id=eos_token_id)  # is it offered?
-        arguments = vllm.EngineArgs(
-            model=str(language_model),
-            # prompts are no text and answers are decoded by the supervisor; but with images vLLM insists
-            skip_tokenizer_init=not self._by_images,
-            generation_config="vllm",  # not the model folder's defaults and stop tokens
-            dtype=str(dtype).removeprefix("torch."),
-            max_model_len=prompt_length + self.max_new_tokens,
-            max_num_seqs=settings.max_parallel_sequences,
-            enable_prefix_caching=True,
-            distributed_executor_backend="uni",
-            disable_log_stats=True,
-            **(ARGUMENTS if self._by_images else {"enable_prompt_embeds": True}),
-            **_device_arguments(settings),
-        )
         if self._by_images:
             replace_processor(language_model, shape.tokens_per_image)
         if current_platform.is_cpu():
             know_architecture(language_model)
-        set_num_threads = torch.set_num_threads
-        self._engine: Any = LLMEngine.from_engine_args(arguments)
+        tokens_per_image = shape.tokens_per_image if self._by_images else None
+        threads, set_num_threads = torch.get_num_threads(), torch.set_num_threads
+        with _vllm_parts.arguments(settings.tensor_parallel, tokens_per_image) as parts:
+            arguments = vllm.EngineArgs(
+                model=str(language_model),
+                # prompts are no text and answers are decoded by the supervisor; but with images vLLM insists
+                skip_tokenizer_init=not self._by_images,
+                generation_config="vllm",  # not the model folder's defaults and stop tokens
+                dtype=str(dtype).removeprefix("torch."),
+                max_model_len=prompt_length + self.max_new_tokens,
+                max_num_seqs=settings.max_parallel_sequences,
+                enable_prefix_caching=True,
+                disable_log_stats=True,
+                **parts,
+                **(ARGUMENTS if self._by_images else {"enable_prompt_embeds": True}),
+                **_device_arguments(settings),
+            )
+            self._engine: Any = LLMEngine.from_engine_args(arguments)
         torch.set_num_threads = set_num_threads  # vLLM on CPU disables it for the whole process
+        torch.set_num_threads(threads)  # and takes one thread where others compute
         self._groups: dict[int, tuple[PairRequest, list[Completion | None]]] = {}
 
     def submit(self, ticket: int, request: PairRequest) -> None:
@@ -237,6 +243,6 @@ def _device_arguments(settings: RolloutSettings) -> dict[str, Any]:
         return {
             "enforce_eager": True,
             "block_size": CPU_BLOCK,
-            "kv_cache_memory_bytes": int(settings.kv_cache_gib * 2**30),
+            "kv_cache_memory_bytes": int(settings.kv_cache_gib * 2**30) // settings.tensor_parallel,
         }
     return {"gpu_memory_utilization": settings.memory_share}

@@ -83,6 +83,11 @@ class EngineActor:
         if closed is not None:
             closed.left.set()
 
+    def close(self) -> None:
+        """Close the engine; the actor is of no use afterwards."""
+        if self._refusal is None:
+            self.loop.close()
+
     def desks(self) -> list[str]:
         """Of the runs that this actor works for."""
         return list(self._desks)

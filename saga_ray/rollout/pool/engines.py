@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 SAY_EVERY_S = 30.0
 CALLS = 64
 """Calls that an actor answers at the same time: each run that shares it keeps one open."""
+CLOSE_S = 15.0
+"""vLLM ends its processes in 9 s, by force if need be."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,10 @@ class Engines:
     version: str
 
     def close(self) -> None:
-        """End all actors at once."""
+        """End all actors. Their engines close first, as far as they answer: memory that an engine shares with
+        processes of its own (`rollout.tensor_parallel`) stays on its node when it is killed."""
+        closing = [actor.close.remote() for actor in self.actors]
+        ray.wait(closing, num_returns=len(closing), timeout=CLOSE_S)
         for actor in self.actors:
             ray.kill(actor)
 
@@ -142,6 +147,8 @@ def _wait_until_ready(actors: list[Any], rollout: RolloutSettings) -> tuple[str,
         if ready or not waiting:
             continue
         numbers = f"{sorted(waiting.values())} of {len(actors)}; free: {_free()}"
+        if rollout.gpus_per_actor > 1:
+            numbers += f"; the {rollout.gpus_per_actor:g} GPUs of an actor must be on one node"
         if time.monotonic() >= deadline:
             raise UserError(
                 f"rollout actors did not start within rollout.start_timeout_s={rollout.start_timeout_s:g} s: "
