@@ -91,7 +91,7 @@ def tower_gathered(tower: TowerSizes) -> int:
     """The most that stands whole of a tower in parts (`saga_ray.train.shards`), float32, beside them: while a
     layer's backward pass runs its weights, its gradients, the next layer's weights as they arrive and the
     last one's gradients as they leave; and weights and gradients of what stands in no list. An upper bound:
-    not all of it is there at one time."""
+    not all of it is there at one time, as measured on a CPU, which has no streams."""
     return FLOAT32 * (4 * tower.layer + 2 * (tower.parameters - tower.listed))
 
 
