@@ -78,6 +78,10 @@ def run(args: argparse.Namespace, command: str) -> str:
     settings = resolve(args.preset, args.set)
     if args.small:
         settings = resolve(args.preset, [*small_settings(settings), *args.set])
+    if settings.encoder.lora_rank is not None or settings.train.shard != "nothing":
+        raise UserError(
+            "these steps train a whole tower on one GPU: leave encoder.lora_rank and train.shard out"
+        )
     settings.rollout.max_new_tokens = args.answer_tokens
     check_memory(settings, args.small, device)
     try:

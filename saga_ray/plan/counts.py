@@ -61,10 +61,10 @@ def encode(tower: TowerSizes, images: int) -> int:
 
 
 def tower_backward(tower: TowerSizes, images: int) -> int:
-    """Backward through a tower that trains: twice each product, once where it reads pixels; twice each
-    attention."""
-    pixels = sum(2 * p.rows * p.weights for p in tower.products if p.of_pixels)
-    return images * (2 * _products(tower) - pixels + 2 * _attentions(tower))
+    """Backward through a tower: each product once for what it reads, unless that is pixels, and once for its
+    weights, if they train; twice each attention."""
+    products = sum(2 * p.rows * p.weights * (p.trains + (not p.of_pixels)) for p in tower.products)
+    return images * (products + 2 * _attentions(tower))
 
 
 def prefill(language: LanguageSizes, projector: ProjectorSizes, images: int, prompt: int) -> int:

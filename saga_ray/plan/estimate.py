@@ -4,7 +4,7 @@ GPUs out between rollouts and training, and how long it takes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from saga_ray.config.settings import RolloutSettings, Settings
 from saga_ray.errors import UserError
@@ -98,6 +98,8 @@ def plan(settings: Settings, workload: Workload, speed: Speed, gpus: int) -> Pla
     candidates: list[tuple[float, float, Plan]] = []
     refusal: UserError | None = None
     for split in _splits(settings, gpus):
+        if settings.train.shard != "nothing" and split.training == 1:
+            continue
         try:
             made = _plan(settings, workload, speed, split)
         except UserError as error:
@@ -105,8 +107,10 @@ def plan(settings: Settings, workload: Workload, speed: Speed, gpus: int) -> Pla
             continue
         candidates.append((made.seconds_overlapped, made.seconds, made))
     if not candidates:
-        assert refusal is not None
-        raise refusal
+        raise refusal or UserError(
+            f"--gpus {gpus}: train.shard={settings.train.shard} shares weights out among 2 training GPUs or "
+            "more, and no such number is left beside the rollouts that divides the micro-batch"
+        )
     return min(candidates, key=lambda each: each[:2])[2]
 
 
@@ -137,6 +141,7 @@ def _blocks(settings: Settings, workers: int) -> int | None:
 
 
 def _plan(settings: Settings, workload: Workload, speed: Speed, split: Split) -> Plan:
+    workload = replace(workload, workers=split.training)
     rollout = rollout_memory(workload, speed, split)
     training = training_memory(workload, speed, split)
     parts = step_parts(workload, speed, split, rollout.sequences)
@@ -161,7 +166,7 @@ def step_parts(workload: Workload, speed: Speed, split: Split, at_a_time: int) -
     """The parts of a step. A part's seconds are those of the GPU with the most of it. An actor's GPUs share
     its work evenly; what they tell one another is not counted."""
     supervisor, row = workload.supervisor, workload.row
-    tower, language, projector = supervisor.tower, supervisor.language, supervisor.projector
+    tower, language, projector = workload.tower, supervisor.language, supervisor.projector
     times, answerers, learners = workload.micro_batches, split.rollout // split.parts, split.training
     small, large = workload.tower_precision, workload.language_precision
 
@@ -210,8 +215,8 @@ def step_parts(workload: Workload, speed: Speed, split: Split, at_a_time: int) -
         ),
         part(
             "optimizer",
-            counts.optimizer(workload.trained.parameters),
-            traffic.optimizer(workload.trained.parameters),
+            counts.optimizer(workload.updated),
+            traffic.optimizer(workload.updated),
             learners,
             4,
         ),
@@ -263,12 +268,12 @@ def training_memory(workload: Workload, speed: Speed, split: Split) -> TrainingM
     where = f"a training GPU: it needs {{}}, and {_gib(available)} of {speed.gpu.name} is left"
     where += " beside the rollouts" if split.shared else ""
     state = workload.state(images)
-    alone = state.total + memory.update(workload.trained)
+    alone = state.total + workload.update
     if alone > available:
         raise UserError(
             f"weights, gradients, optimizer state and the frozen language model of "
             f"{workload.supervisor.name} do not fit {where.format(_gib(alone))}; "
-            "take a larger GPU or a smaller model, or set train.shard, with which nothing can be planned yet"
+            f"take a larger GPU or a smaller model, or {_share_out(workload)}"
         )
     graph = state.total + workload.tower_graph(images)
     if graph > available:
@@ -300,6 +305,14 @@ def training_memory(workload: Workload, speed: Speed, split: Split) -> TrainingM
         memory.largest(lambda count: fits(count, pairs), MOST),
         memory.largest(lambda count: fits(images, count), MOST),
     )
+
+
+def _share_out(workload: Workload) -> str:
+    """How a worker may hold less of what it holds all the time."""
+    most = "language-model" if workload.trained.frozen else "both"  # a tower with adapters stays whole
+    if workload.shards_language_model and workload.shards_tower == (most == "both"):
+        return "train on more GPUs, over which it is shared out"
+    return f"share it out among the training GPUs by train.shard={most}"
 
 
 def training_available(speed: Speed, split: Split) -> int:

@@ -23,6 +23,7 @@ from saga_ray.plan.sizes import (
     ProjectorSizes,
     TowerSizes,
     Trained,
+    part,
 )
 
 GIB = 2**30
@@ -37,9 +38,9 @@ class TrainingState:
     """Bytes that a training worker holds all the time."""
 
     weights: int
-    """Tower, pooler and proxies, float32."""
+    """Tower with its adapters, pooler and proxies, float32."""
     gradients: int
-    """Theirs; the pooler's also under each loss."""
+    """Of those that train; the pooler's also under each loss."""
     optimizer: int
     """AdamW's two moments."""
     supervisor: int
@@ -60,24 +61,44 @@ def training_state(
     *,
     precision: int,
     token_numbers: int,
+    tower_parts: int = 1,
+    language_parts: int = 1,
 ) -> TrainingState:
-    """4 bytes a parameter for weights, 4 for gradients (and 8 for each of the pooler's, whose losses are
-    kept apart: `train.gradients.ParameterBuffer`), 8 for AdamW; the language model in `precision` bytes, its
-    projector in float32; 3 x 4 bytes for each of a step's `token_numbers` (`train.gradients.TokenBuffer`)."""
-    count = trained.parameters
+    """4 bytes a parameter for weights; of those that train 4 for gradients (and 8 for each of the pooler's,
+    whose losses are kept apart: `train.gradients.ParameterBuffer`), 8 for AdamW; the language model in
+    `precision` bytes, its projector in float32; 3 x 4 bytes for each of a step's `token_numbers`
+    (`train.gradients.TokenBuffer`). Of a tower and of a language model's layers that are shared out over so
+    many workers, a part."""
+    count = trained.held(tower_parts)
+    layers = language.layers * language.layer_parameters
+    frozen = part(layers, language_parts) + language.parameters - layers
     return TrainingState(
-        weights=FLOAT32 * count,
+        weights=FLOAT32 * (count + trained.frozen),
         gradients=FLOAT32 * (count + 2 * trained.pooler),
         optimizer=2 * FLOAT32 * count,
-        supervisor=precision * language.parameters + FLOAT32 * projector.parameters,
+        supervisor=precision * frozen + FLOAT32 * projector.parameters,
         tokens=3 * FLOAT32 * token_numbers,
     )
 
 
-def update(trained: Trained) -> int:
+def update(trained: Trained, tower_parts: int = 1) -> int:
     """Beside the state during the update: a copy of the gradients, in which workers add them up, or of the
     second moments' roots."""
-    return FLOAT32 * trained.parameters
+    return FLOAT32 * trained.held(tower_parts)
+
+
+def tower_gathered(tower: TowerSizes) -> int:
+    """The most that stands whole of a tower in parts (`saga_ray.train.shards`), float32, beside them: while a
+    layer's backward pass runs its weights, its gradients, the next layer's weights as they arrive and the
+    last one's gradients as they leave; and weights and gradients of what stands in no list. An upper bound:
+    not all of it is there at one time, as measured on a CPU, which has no streams."""
+    return FLOAT32 * (4 * tower.layer + 2 * (tower.parameters - tower.listed))
+
+
+def language_gathered(language: LanguageSizes, precision: int) -> int:
+    """The same of a language model whose layers are in parts and have no gradients: a layer's weights, the
+    next one's as they arrive, and the buffer in which its own did."""
+    return 3 * precision * language.layer_parameters
 
 
 def tower_kept(tower: TowerSizes, images: int, precision: int) -> int:
@@ -85,7 +106,7 @@ def tower_kept(tower: TowerSizes, images: int, precision: int) -> int:
     in float32; in bfloat16 also rounded weights, and what autocast rounds twice."""
     bytes_ = images * (precision * tower.kept + FLOAT32 * tower.kept_float32)
     if precision == BFLOAT16:
-        bytes_ += BFLOAT16 * (images * tower.kept_casts + tower.weights)
+        bytes_ += BFLOAT16 * (images * tower.kept_casts + tower.kept_weights)
     return bytes_
 
 

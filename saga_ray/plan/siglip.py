@@ -6,10 +6,10 @@ perceptron.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from saga_ray.plan.sizes import Attention, Product, TowerSizes, grid
+from saga_ray.plan.sizes import Attention, Frozen, Product, TowerSizes, grid, led
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ class Layers:
         """Of a picture of R rows."""
         width, hidden = self.width, self.hidden
         attention = 4 * [Product(rows, width, width)]
-        return self.count * [*attention, Product(rows, width, hidden), Product(rows, hidden, width)]
+        layer = [*attention, Product(rows, width, hidden), Product(rows, hidden, width)]
+        return led(self.count * layer, 3)
 
     def attention(self, rows: int) -> Attention:
         """Every patch looks at all."""
@@ -57,6 +58,17 @@ class Layers:
         """Queries, keys and values each round what they read."""
         return self.count * 2 * self.width
 
+    def frozen(self, rows: int, around: int = 0) -> Frozen:
+        """With adapters, of R rows: queries, keys, values and result of attention, and what the activation
+        reads. Queries, keys and values read one norm's result, and the result of attention is kept by it too;
+        the first norm has nothing to learn. `around`: numbers a row that norms behind the layers keep."""
+        kept = self.count * (4 * self.width + (self.inside - 1) * self.hidden)
+        return Frozen(
+            rows * kept,
+            rows * self.count * 3 * self.width,
+            rows * (self.kept_float32 - self.width - 2 + around),
+        )
+
 
 def clip(config: dict[str, Any]) -> TowerSizes:
     """CLIP and SigLIP (`saga_ray.models.towers.clip`)."""
@@ -74,11 +86,14 @@ def clip(config: dict[str, Any]) -> TowerSizes:
         width,
         width,
         start + layers.parameters,
-        (Product(tokens, pixels, width, of_pixels=True), *layers.products(rows)),
+        (Product(tokens, pixels, width, of_pixels=True, linear=False), *layers.products(rows)),
         (layers.attention(rows),),
         rows * layers.kept + tokens * pixels,
         rows * (layers.kept_float32 + is_clip * width),
         rows * layers.kept_casts,
+        layers.parameters // layers.count,
+        layers.parameters,
+        layers.frozen(rows),
     )
 
 
@@ -107,11 +122,14 @@ def idefics3(config: dict[str, Any]) -> TowerSizes:
         out,
         out,
         around + layers.parameters,
-        (Product(rows, pixels, width, of_pixels=True), *layers.products(rows), projection),
+        (Product(rows, pixels, width, of_pixels=True, linear=False), *layers.products(rows), projection),
         (layers.attention(rows),),
         rows * (pixels + layers.kept + width),
         rows * (layers.kept_float32 + width + 2 + 2),
         rows * layers.kept_casts,
+        layers.parameters // layers.count,
+        layers.parameters,
+        layers.frozen(rows, width + 2),
     )
 
 
@@ -132,7 +150,8 @@ def gemma3(config: dict[str, Any]) -> TowerSizes:
     side, rows = grid(config["image_size"], vision.patch_size, config["merge"])
     pixels, own = vision.num_channels * vision.patch_size**2, (vision.image_size // vision.patch_size) ** 2
     around = pixels * width + width + own * width + 2 * width + width + width * out
-    projection = Product(side**2, width, out)
+    frozen = layers.frozen(rows, 2 * width + 2)
+    projection = Product(side**2, width, out, linear=False)
     return TowerSizes(
         "gemma3",
         config["image_size"],
@@ -140,9 +159,12 @@ def gemma3(config: dict[str, Any]) -> TowerSizes:
         out,
         out,
         around + layers.parameters,
-        (Product(rows, pixels, width, of_pixels=True), *layers.products(rows), projection),
+        (Product(rows, pixels, width, of_pixels=True, linear=False), *layers.products(rows), projection),
         (layers.attention(rows),),
         rows * (pixels + layers.kept) + side**2 * width,
         rows * (layers.kept_float32 + 2 * width + 2) + side**2 * (2 * width + 1),
         rows * layers.kept_casts,
+        layers.parameters // layers.count,
+        layers.parameters,
+        replace(frozen, kept_float32=frozen.kept_float32 + side**2 * (width + 1)),
     )

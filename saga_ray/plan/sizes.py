@@ -6,7 +6,7 @@ perceptron, h query heads, k key heads, d width of a head, V vocabulary.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from saga_ray.errors import UserError
 
@@ -24,7 +24,12 @@ class Product:
     inputs: int
     outputs: int
     of_pixels: bool = False
-    """Its input is the picture, which needs no gradient."""
+    """Its input is the picture, or made of it by what does not train: it needs no gradient."""
+    linear: bool = True
+    """A linear map or a pointwise convolution, beside which LoRA puts an adapter."""
+    first: bool = False
+    """Nothing that LoRA adapts stands before it."""
+    trains: bool = True
 
     @property
     def weights(self) -> int:
@@ -41,6 +46,20 @@ class Attention:
     keys: int
     width: int
     times: int
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """What waits for the backward pass in a tower that adapters train, without what those keep; numbers a
+    picture."""
+
+    kept: int
+    """In the precision of the arithmetic."""
+    shared: int
+    """So many of those that the maps read are among them, or are read by several maps: in float32 they are
+    there once."""
+    kept_float32: int
+    """In float32 whatever the arithmetic."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +84,25 @@ class TowerSizes:
     """The same in float32 whatever the arithmetic: what norms read."""
     kept_casts: int
     """More of them in bfloat16: autocast rounds a tensor once for each map that reads it."""
+    layer: int
+    """Parameters of the largest layer that stands in a list, as blocks do,"""
+    listed: int
+    """and of all of them."""
+    frozen: Frozen | None = None
+    """None: not known of an external tower unless asked for."""
+    untrained: int = 0
+    """Parameters that do not train."""
 
     @property
     def weights(self) -> int:
         """Numbers in its matrices."""
         return sum(product.weights for product in self.products)
+
+    @property
+    def kept_weights(self) -> int:
+        """Those that the backward pass needs: a convolution keeps them always, a linear map for the gradient
+        at what it reads."""
+        return sum(p.weights for p in self.products if not p.of_pixels or (p.trains and not p.linear))
 
 
 @dataclass(frozen=True)
@@ -132,6 +165,14 @@ class LanguageSizes:
         return attention + 3 * self.width * self.hidden
 
     @property
+    def layer_parameters(self) -> int:
+        """All numbers of a layer."""
+        norms = self.norms * self.width + (2 * self.head_width if self.head_norms else 0)
+        biases = (self.query_width + 2 * self.key_width) if self.qkv_bias else 0
+        biases += self.width if self.output_bias else 0
+        return self.layer_weights + norms + biases
+
+    @property
     def head_weights(self) -> int:
         """Numbers in the head's matrix: V x H."""
         return self.vocabulary * self.width
@@ -139,11 +180,7 @@ class LanguageSizes:
     @property
     def parameters(self) -> int:
         """All numbers, embeddings of the words once where the head shares them."""
-        norms = self.norms * self.width + (2 * self.head_width if self.head_norms else 0)
-        biases = (self.query_width + 2 * self.key_width) if self.qkv_bias else 0
-        biases += self.width if self.output_bias else 0
-        layers = self.layers * (self.layer_weights + norms + biases)
-        return layers + self.width + self.head_weights * (1 if self.tied else 2)
+        return self.layers * self.layer_parameters + self.width + self.head_weights * (1 if self.tied else 2)
 
 
 @dataclass(frozen=True)
@@ -171,17 +208,35 @@ class Trained:
     tower: int
     pooler: int
     proxies: int
+    frozen: int = 0
+    """The tower's that do not, beside adapters that do."""
 
     @property
     def parameters(self) -> int:
         """All of them."""
         return self.tower + self.pooler + self.proxies
 
+    def held(self, parts: int) -> int:
+        """Those that a worker holds where the tower is shared out over so many."""
+        return part(self.tower, parts) + self.pooler + self.proxies
+
+
+def part(numbers: int, parts: int) -> int:
+    """What a worker holds of numbers that are shared out over so many; each has as many, the last ones of
+    which may be padding."""
+    return -(-numbers // parts)
+
 
 def pooler_parameters(token_width: int, embedding_size: int | None, pooling: str) -> int:
     """Query, keys and linear map of `saga_ray.models.pooler`: D + D x D (attention alone) + D x E."""
     linear = token_width * (embedding_size or token_width)
     return linear + (token_width + token_width**2 if pooling == "attention" else 0)
+
+
+def led(products: list[Product], count: int) -> list[Product]:
+    """Layers' products, of which so many stand before all that LoRA adapts: the first layer's, which make
+    queries, keys and values."""
+    return [replace(product, first=True) for product in products[:count]] + products[count:]
 
 
 def grid(image_size: int, patch_size: int, merge: int) -> tuple[int, int]:

@@ -113,7 +113,8 @@ def _of_folder(folder: Path, description: dict[str, Any], settings: Settings) ->
     stored = _json(folder / "tower" / "tower.json")
     if stored is None:
         raise UserError(f"the supervisor in {folder} is not complete: tower/tower.json is missing")
-    tower = tower_sizes(stored["name"], stored["config"])
+    lora = settings.encoder.lora_rank is not None
+    tower = tower_sizes(stored["name"], stored["config"], lora=lora)
     language = language_sizes(_config(config))
     projector = ProjectorSizes()
     if family not in PROJECTED:

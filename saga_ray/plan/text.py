@@ -8,6 +8,7 @@ from typing import Any
 from saga_ray.plan.estimate import Plan
 from saga_ray.plan.hardware import CONTEXT_GIB, FRAGMENTS, Speed
 from saga_ray.plan.memory import GIB
+from saga_ray.plan.workload import Workload
 
 
 def to_json(plan: Plan, speed: Speed) -> dict[str, Any]:
@@ -36,6 +37,13 @@ def to_json(plan: Plan, speed: Speed) -> dict[str, Any]:
             "replayed_pairs": workload.informative,
             "informative_share": workload.informative_share,
         },
+        "in_parts": {
+            "tower_parts": workload.tower_parts,
+            "language_parts": workload.language_parts,
+            "tower_gathered": workload.gathered[0],
+            "language_gathered": workload.gathered[1],
+            "exchanged": workload.exchanged,
+        },
         "parts": [asdict(part) for part in plan.parts],
         "rollout_memory": asdict(plan.rollout),
         "training_memory": asdict(plan.training),
@@ -54,14 +62,15 @@ def lines(plan: Plan, speed: Speed) -> list[str]:
     supervisor, row = work.supervisor, work.row
     prompt = f"{'about ' * supervisor.prompt_estimated}{row.prompt:,} tokens"
     answer = f"{row.answer:,}{'' if work.answer_known else ' (the longest allowed)'}"
+    lora = f" (and {_millions(work.trained.tower)} in adapters, which train)" if work.trained.frozen else ""
     actors = f" ({split.parts} an actor)" if split.parts > 1 else ""
     answer_and_train = f"{split.rollout} answer{actors}, {split.training} train"
     share = "1 that answers and trains" if split.shared else answer_and_train
     published = f"{gpu.memory_gib:g} GiB, {gpu.bfloat16_tflops:g} TFLOP/s bf16, {gpu.bandwidth_gbs:,.0f} GB/s"
     count = split.rollout + (0 if split.shared else split.training)
     return [
-        f"supervisor   {supervisor.name}: tower {_millions(supervisor.tower.parameters)}, language model "
-        f"{_millions(supervisor.language.parameters)} parameters",
+        f"supervisor   {supervisor.name}: tower {_millions(supervisor.tower.parameters)}{lora}, "
+        f"language model {_millions(supervisor.language.parameters)} parameters",
         f"step         {work.micro_batches} micro-batch{'es' * (work.micro_batches > 1)} of {work.images} "
         f"pictures and {work.pairs} pairs x {row.group} answers; {work.informative} pairs replayed; "
         f"prompt {prompt}, answer {answer}",
@@ -102,8 +111,26 @@ def _memory(plan: Plan) -> list[str]:
         f"{_gib(state.optimizer)}, frozen model {_gib(state.supervisor)}, tokens {_gib(state.tokens)}",
         f"             then the largest of: replay {_gib(training.replay)}, tower "
         f"{_gib(training.tower_graph)}",
+        *_in_parts(plan.workload),
         f"largest      {training.largest_images:,} pictures of a micro-batch on a worker; "
         f"train.replay_pairs={training.largest_replay_pairs}",
+    ]
+
+
+def _in_parts(work: Workload) -> list[str]:
+    """What weights that are shared out save and cost."""
+    if not (work.shards_tower or work.shards_language_model):
+        return []
+    shared = (work.shards_tower, work.shards_language_model)
+    what = [
+        f"{name} (of which at most {_gib(whole)} whole at a time)"
+        for name, whole, here in zip(("tower", "language model's layers"), work.gathered, shared, strict=True)
+        if here
+    ]
+    return [
+        f"in parts     {' and '.join(what)} over {work.workers} GPUs,",
+        f"             each of which gets {_number(work.exchanged / 1e9)} GB a step from the others: how "
+        "long it takes is not counted",
     ]
 
 

@@ -1,5 +1,6 @@
 """Bytes that each part of a step reads and writes in a GPU's memory, at least: weights once a pass, what is
-kept for backward once out and once in.
+kept for backward once out and once in. And those that a training worker gets from the others where weights
+are in parts (`saga_ray.train.shards`); it sends them as many.
 
 Legend: b bytes of a number, L prompt, T answer, A = T - 1, V vocabulary.
 """
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 from saga_ray.plan.counts import Row
 from saga_ray.plan.memory import head_kept, kv_bytes, masks_kept, replay_kept, tower_kept
-from saga_ray.plan.sizes import BFLOAT16, FLOAT32, LanguageSizes, TowerSizes
+from saga_ray.plan.sizes import BFLOAT16, FLOAT32, LanguageSizes, TowerSizes, part
 
 
 def encode(tower: TowerSizes, images: int, precision: int) -> int:
@@ -22,8 +23,9 @@ def encode(tower: TowerSizes, images: int, precision: int) -> int:
 
 
 def tower_backward(tower: TowerSizes, images: int, precision: int) -> int:
-    """What is kept, out and in; weights read, their gradients written."""
-    return 2 * tower_kept(tower, images, precision) + 2 * FLOAT32 * tower.parameters
+    """What is kept, out and in; weights read, gradients of those that train written."""
+    weights = FLOAT32 * (2 * tower.parameters - tower.untrained)
+    return 2 * tower_kept(tower, images, precision) + weights
 
 
 def prefill(language: LanguageSizes, prompts: int, prompt: int, precision: int, batched: int) -> int:
@@ -56,3 +58,20 @@ def replay(
 def optimizer(parameters: int) -> int:
     """AdamW reads weights, gradients and two moments and writes three of them: 7 x 4 bytes a parameter."""
     return 7 * FLOAT32 * parameters
+
+
+def tower_exchanged(tower: TowerSizes, parts: int, *, twice: bool) -> int:
+    """A micro-batch's: float32 weights in each forward pass (`twice`: they are two) and in backward, from all
+    other workers; their gradients once."""
+    return (4 if twice else 3) * _others(FLOAT32 * tower.parameters, parts)
+
+
+def language_exchanged(language: LanguageSizes, parts: int, precision: int) -> int:
+    """Of pairs that are replayed at a time: the layers' weights forward and backward. A layer that is
+    computed again is there already."""
+    return 2 * _others(precision * language.layers * language.layer_parameters, parts)
+
+
+def _others(bytes_: int, parts: int) -> int:
+    """What a worker has not of them."""
+    return bytes_ - part(bytes_, parts)

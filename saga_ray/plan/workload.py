@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from saga_ray.config.settings import Settings
 from saga_ray.data import sources
 from saga_ray.errors import UserError
-from saga_ray.plan import memory
+from saga_ray.plan import memory, traffic
 from saga_ray.plan.counts import Row
-from saga_ray.plan.sizes import BYTES, SupervisorSizes, Trained, pooler_parameters
+from saga_ray.plan.lora import adapted
+from saga_ray.plan.sizes import BYTES, SupervisorSizes, TowerSizes, Trained, pooler_parameters
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class Workload:
     them have been replayed."""
 
     supervisor: SupervisorSizes
+    tower: TowerSizes
+    """The supervisor's, with adapters if the run has them."""
     trained: Trained
     row: Row
     """A pair with answers as long as expected, for what is computed."""
@@ -47,6 +50,12 @@ class Workload:
     """One layer's attention is recorded."""
     steps: int
     answer_known: bool
+    workers: int
+    """That train."""
+    shards_tower: bool
+    """Each of them holds a part of the tower,"""
+    shards_language_model: bool
+    """and of the language model's layers."""
 
     @classmethod
     def of(
@@ -67,17 +76,9 @@ class Workload:
             raise UserError(
                 "`saga plan` is for runs with rollouts, and grpo.weight and distillation.weight are 0"
             )
-        if settings.encoder.lora_rank is not None:
-            raise UserError(
-                "`saga plan` counts towers that train whole, and encoder.lora_rank is set: leave it out for "
-                "an upper bound, since adapters take less memory"
-            )
-        if settings.train.shard != "nothing":
-            raise UserError(
-                "`saga plan` counts whole weights on every training GPU and no traffic between them, and "
-                f"train.shard={settings.train.shard}: leave it out for an upper bound of memory"
-            )
-        tower = supervisor.tower
+        tower, rank = supervisor.tower, settings.encoder.lora_rank
+        if rank is not None:
+            tower = adapted(tower, rank)
         if tower.image_size != settings.data.image_size:
             raise UserError(
                 f"data.image_size={settings.data.image_size}, but the tower of {supervisor.name} reads "
@@ -97,7 +98,10 @@ class Workload:
         )
         return cls(
             supervisor=supervisor,
-            trained=Trained(tower.parameters, pooler, _proxies(settings, width)),
+            tower=tower,
+            trained=Trained(
+                tower.parameters - tower.untrained, pooler, _proxies(settings, width), tower.untrained
+            ),
             row=row,
             longest=replace(row, answer=max(2, limit)),
             images=settings.data.classes_per_batch * settings.data.images_per_class,
@@ -115,28 +119,74 @@ class Workload:
             teacher=settings.distillation.weight > 0,
             steps=settings.train.steps,
             answer_known=known is not None,
+            workers=settings.train.workers,
+            shards_tower=settings.train.shards_tower,
+            shards_language_model=settings.train.shards_language_model,
         )
+
+    @property
+    def tower_parts(self) -> int:
+        """Workers over which the tower is shared out."""
+        return self.workers if self.shards_tower else 1
+
+    @property
+    def language_parts(self) -> int:
+        """Those over which the language model's layers are."""
+        return self.workers if self.shards_language_model else 1
+
+    @property
+    def updated(self) -> int:
+        """Parameters that a worker's optimizer updates."""
+        return self.trained.held(self.tower_parts)
+
+    @property
+    def update(self) -> int:
+        """Bytes that the update takes beside the state."""
+        return memory.update(self.trained, self.tower_parts)
+
+    @property
+    def gathered(self) -> tuple[int, int]:
+        """Bytes of tower and language model that stand whole at a time where they are in parts."""
+        tower = memory.tower_gathered(self.tower) if self.tower_parts > 1 else 0
+        language = memory.language_gathered(self.supervisor.language, self.language_precision)
+        return tower, language if self.language_parts > 1 else 0
+
+    @property
+    def exchanged(self) -> int:
+        """Bytes that a worker gets from the others in a step for what is in parts."""
+        tower = traffic.tower_exchanged(self.tower, self.tower_parts, twice=not self.hold)
+        replays = math.ceil(math.ceil(self.informative / self.workers) / self.replay_pairs)
+        language = traffic.language_exchanged(
+            self.supervisor.language, self.language_parts, self.language_precision
+        )
+        return self.micro_batches * tower + replays * language
 
     def state(self, images: int) -> memory.TrainingState:
         """What a worker with so many of a micro-batch's pictures holds all the time, in a step that takes the
         most micro-batches."""
-        tower = self.supervisor.tower
+        tower = self.tower
         return memory.training_state(
             self.trained,
             self.supervisor.language,
             self.supervisor.projector,
             precision=self.language_precision,
             token_numbers=self.most_micro_batches * images * tower.tokens * tower.token_width,
+            tower_parts=self.tower_parts,
+            language_parts=self.language_parts,
         )
 
     def tower_graph(self, images: int) -> int:
-        """The largest graph of the tower: one micro-batch's, or all that are held."""
+        """The largest graph of the tower, one micro-batch's, or all that are held, and what stands whole of a
+        tower in parts."""
+        return self._graph(images) + self.gathered[0]
+
+    def _graph(self, images: int) -> int:
         graphs = self.most_micro_batches if self.hold else 1
-        return graphs * memory.tower_kept(self.supervisor.tower, images, self.tower_precision)
+        return graphs * memory.tower_kept(self.tower, images, self.tower_precision)
 
     def replay(self, images: int, pairs: int) -> int:
         """The most that replaying so many pairs takes beside the state: held graphs of the tower too."""
-        held = self.tower_graph(images) if self.hold else 0
+        held = self._graph(images) if self.hold else 0
         peak = memory.replay_peak(
             self.supervisor.language,
             self.longest,
@@ -144,12 +194,12 @@ class Workload:
             pairs,
             recompute=self.recompute,
         )
-        return held + peak
+        return held + peak + self.gathered[1]
 
     def training_peak(self, images: int, pairs: int) -> int:
         """The most that a worker ever holds: its state and the largest of replay, the tower's backward and
         the update. The metric loss's own tensors are gone before replay and are not counted."""
-        phases = (self.replay(images, pairs), self.tower_graph(images), memory.update(self.trained))
+        phases = (self.replay(images, pairs), self.tower_graph(images), self.update)
         return self.state(images).total + max(phases)
 
 

@@ -14,7 +14,7 @@ from saga_ray.config.settings import Settings
 from saga_ray.errors import UserError
 from saga_ray.plan.estimate import Part, Plan, Split, plan, step_parts
 from saga_ray.plan.hardware import Speed
-from saga_ray.plan.memory import GIB, update
+from saga_ray.plan.memory import GIB
 from saga_ray.plan.supervisors import supervisor_sizes
 from saga_ray.plan.workload import Workload
 from saga_ray.reproduce.runs import Run
@@ -83,7 +83,7 @@ def _alone(settings: Settings, workload: Workload, speed: Speed, gpus: int) -> N
     single = replace(workload, micro_batches=1, most_micro_batches=1)
     state = single.state(-(-single.images // workers))
     graph = single.tower_graph(-(-single.images // workers))
-    peak = state.total - state.supervisor + max(graph, update(single.trained))
+    peak = state.total - state.supervisor + max(graph, single.update)
     seconds = _own(step_parts(single, speed, Split(1, workers, False, 0.0), 1))
     trained = sum(ARMS[arm].trains for arm in settings.arms)
     hours = trained * single.steps * seconds / 3600

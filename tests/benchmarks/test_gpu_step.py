@@ -94,6 +94,10 @@ def test_what_is_built_has_the_sizes_that_saga_plan_counts(part: Callable[[str],
         (["cub-qwen3vl-8b", *STEP[:-1], "50"], "--answer-tokens 50: a whole answer on 28 attributes has"),
         (["furniture", "--small"], "the sizes of the supervisor 'furniture-pocket' are not known: name a pr"),
         (["cub-qwen3vl-8b", "--small", "--steps", "0"], "--steps 0: one step at least"),
+        (
+            ["cub-qwen3vl-8b", *STEP, "--set", "encoder.lora_rank=8"],
+            "leave encoder.lora_rank and train.shard",
+        ),
     ],
 )
 def test_what_cannot_be_measured_is_said(

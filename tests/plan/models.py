@@ -52,9 +52,7 @@ class Small:
     sizes: SupervisorSizes
 
     def pictures(self, count: int) -> Tensor:
-        side = self.tower.image_size
-        generator = torch.Generator().manual_seed(1)
-        return torch.randint(0, 256, (count, side, side, 3), dtype=torch.uint8, generator=generator)
+        return pictures(self.tower, count)
 
     def tokens(self, pairs: int) -> Tensor:
         generator = torch.Generator().manual_seed(2)
@@ -84,6 +82,13 @@ class Small:
         x_PND = self.tokens(1)
         prompt = self.supervisor.prompt_embeddings(x_PND, x_PND, "attributes").shape[1]
         return Row(prompt, ANSWER, GROUP, shared_prefix)
+
+
+def pictures(tower: Tower, count: int) -> Tensor:
+    """Random ones."""
+    generator = torch.Generator().manual_seed(1)
+    shape = (count, tower.image_size, tower.image_size, 3)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
 
 
 def small(kind: str, folder: Path, precision: str = "float32") -> Small:

@@ -11,6 +11,7 @@ from transformers import DynamicCache
 
 from saga_ray.models.replay import Replay
 from saga_ray.plan import counts
+from saga_ray.train.shards import listed_layers
 from tests.plan.models import ANSWER, KINDS, PAIRS, Small, operations, small
 
 IMAGES = 3
@@ -25,6 +26,12 @@ def test_parameters_are_exact(model: Small) -> None:
     sizes = model.sizes
     assert sizes.tower.parameters == sum(p.numel() for p in model.tower.parameters())
     assert sizes.language.parameters == sum(p.numel() for p in model.supervisor.language_model.parameters())
+    layers = [sum(p.numel() for p in layer.parameters()) for layer in listed_layers(model.tower)]
+    assert (sizes.tower.layer, sizes.tower.listed) == (max(layers), sum(layers))
+    decoder: Any = model.supervisor.decoder
+    assert {sum(p.numel() for p in layer.parameters()) for layer in decoder.layers} == {
+        sizes.language.layer_parameters
+    }
     if hasattr(model.supervisor, "projector"):
         assert sizes.projector.parameters == sum(p.numel() for p in model.supervisor.projector.parameters())
     assert sizes.tower.tokens == model.tower.tokens_per_image

@@ -30,6 +30,8 @@ TOWER_PARTS = ("visual", "vision_tower", "multi_modal_projector")
 """Of a released model, the modules that are its tower here."""
 
 
+SHARED_OUT = "train.shard=both", "train.workers=2", "data.blocks=2"
+L4 = ("rollout.max_parallel_sequences=32",)
 SHORT = "rollout.max_new_tokens=500"
 
 
@@ -210,7 +212,9 @@ def test_more_gpus_never_take_longer() -> None:
     "preset, gpus, gpu, overrides, message",
     [
         (LARGE, 1, "l4", (), r"language model of qwen3vl-8b does not fit a rollout GPU: it needs 18\.8 GiB"),
-        (LARGE, 2, "l4", ("rollout.max_parallel_sequences=32",), "weights, gradients, .* take a larger GPU"),
+        (LARGE, 2, "l4", L4, "weights, gradients, .* train.shard=both$"),
+        (LARGE, 2, "l4", (*L4, "encoder.lora_rank=8"), "train.shard=language-model$"),
+        (LARGE, 3, "l4", (*SHARED_OUT, *L4), "train on more GPUs"),
         (LARGE, 2, "l40s", (), "64 pictures in the tower do not fit .* lower data.classes_per_batch"),
         (SMALL, 2, "a100-40", ("train.tower_graph=hold",), "set train.tower_graph=recompute"),
         (
@@ -224,14 +228,8 @@ def test_more_gpus_never_take_longer() -> None:
         (LARGE, 0, "h200", (), "--gpus 0"),
         (SMALL, 1, "h200", ("grpo.weight=0", "distillation.weight=0"), "for runs with rollouts"),
         (POCKET, 1, "h200", ("data.image_size=224",), "reads pictures of 112 pixels"),
-        (SMALL, 1, "h200", ("encoder.lora_rank=8",), "counts towers that train whole"),
-        (
-            SMALL,
-            2,
-            "h200",
-            ("train.shard=both", "train.workers=2", "data.blocks=2"),
-            "counts whole weights on every",
-        ),
+        (LARGE, 1, "h200", SHARED_OUT, "--gpus 1: train.shard=both .* 2 training GPUs or more"),
+        (LARGE, 2, "h200", SHARED_OUT, "--gpus 2: train.shard=both .* no such number is left"),
         (SMALL, 1, "h200", ("data.image_size=225",), "set a multiple of it, for example 224"),
         (
             INTERN,

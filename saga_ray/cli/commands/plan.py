@@ -1,11 +1,13 @@
 """What a run needs before it starts: memory, the largest batches, how to share GPUs out, predicted time.
 
 Counted from the models' sizes; no GPU, weights or pictures are needed. Times assume a share of what the maker
-publishes and are a guess; operations, parameters and cache are exact.
+publishes and are a guess; operations, parameters and cache are exact. Of weights that workers hold parts of
+(train.shard) it says what they send each other, not how long that takes.
 
 examples:
   saga plan cub-qwen3vl-8b --gpus 8 --gpu h200
   saga plan cub-qwen2.5vl-3b --gpus 2 --gpu a100-80 --answer-tokens 700 --json
+  saga plan cub-qwen3vl-8b --gpus 5 --set train.shard=both --set train.workers=2 --set data.blocks=2
   saga plan mine.toml --gpus 4 --supervisor ~/models/Qwen3-VL-8B-Instruct
 """
 
