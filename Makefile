@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow bench-serve lint setup setup-build clean
+.PHONY: help demo test test-slow test-timm bench-serve lint setup setup-build clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,6 +14,9 @@ test: setup  ## the whole test suite but what is marked slow or gpu (made for 20
 
 test-slow: setup  ## the tests that train for minutes
 	.venv/bin/python -m pytest -m "slow and not gpu" --timeout 7200
+
+test-timm: setup  ## the tests of timm's towers, with the timm and torchvision of [gpu] in a folder aside
+	@.ci/test-timm
 
 bench-serve: setup  ## what serving costs, as ratios: benchmarks/serve.md
 	.venv/bin/python benchmarks/serve.py

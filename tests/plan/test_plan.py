@@ -184,12 +184,12 @@ def test_gpus_of_an_actor_hold_and_do_their_part() -> None:
 
 def test_actors_of_several_gpus_are_planned_and_asked_for() -> None:
     four = "rollout.tensor_parallel=4", "rollout.gpus_per_actor=4"
-    for gpus, used in ((5, 5), (6, 6), (8, 8), (9, 9)):
+    for gpus in (5, 6, 8, 9):
         made = planned(LARGE, gpus, SHORT, *four)
         settings = resolve(LARGE, [SHORT, *four, *made.settings])
         assert settings.rollout.gpus_per_actor == settings.rollout.tensor_parallel == 4
         assert settings.rollout.actors * 4 == made.split.rollout
-        assert made.split.rollout + made.split.training <= used
+        assert made.split.rollout + made.split.training <= gpus
     with pytest.raises(UserError, match=r"--gpus 4: a rollout actor takes rollout.tensor_parallel=4 of them"):
         planned(LARGE, 4, SHORT, *four)
 
