@@ -32,8 +32,8 @@ relative positions."""
 
 
 def needed() -> Any:
-    """timm. A CPU's torch has no torchvision of its own build, without which timm cannot be imported: the test
-    is skipped there alone, and `make test-timm` runs it."""
+    """timm. A CPU's torch has no torchvision of its own build, without which timm cannot be imported: there,
+    and nowhere else, the test is skipped; `make test-timm` runs it."""
     try:
         return importlib.import_module("timm")
     except Exception:  # torchvision of another build than torch fails in its own ways
