@@ -195,6 +195,8 @@ def page(folders: dict[int, Path], kinds: Sequence[str]) -> str:
         "Seconds of the whole command, by seed: "
         + ", ".join(f"{result.seconds:.0f}" for result in results.values())
         + f". Data hash {first.data.hash}. {versions}.",
+        "",
+        "Why a sum that is trained for itself comes near: [cir_mistakes.md](cir_mistakes.md).",
     ]
     return "\n".join(lines) + "\n"
 
