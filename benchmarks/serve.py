@@ -15,7 +15,6 @@ import io
 import json
 import os
 import platform
-import socket
 import statistics
 import subprocess
 import sys
@@ -40,6 +39,7 @@ from saga_ray.models import supervisors
 from saga_ray.models.encoder import Encoder
 from saga_ray.retrieval.embed import embed
 from saga_ray.retrieval.model import find_model
+from saga_ray.train.ports import free_port
 
 HERE = Path(__file__).parent
 PICTURES, SIDE = 640, 640
@@ -215,12 +215,6 @@ def serving(command: list[Any], port: int) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(60)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def report(found: dict[str, Any], threads: int, seconds: float, rounds: int) -> str:

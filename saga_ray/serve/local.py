@@ -6,9 +6,8 @@ Ray Serve reads these when its processes start; on a cluster that others have st
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,9 +25,15 @@ BETWEEN = {
 
 HAPROXY = """\
 #!/bin/sh
-# Ray opens HAProxy's own counters to the network: they are for this machine.
+# Ray opens HAProxy's own counters to the network, at ports that another process may have: here they are
+# sockets which only this user can open.
 for word; do
-    case $word in *.cfg) sed -i -E 's/^( *bind) \\*?:({ports})$/\\1 127.0.0.1:\\2/' "$word" ;; esac
+    case $word in
+    *.cfg)
+        sed -i -E -e '/^frontend prometheus$/,/^ +bind/ s|^( +bind) .*|\\1 unix@{folder}/prometheus.sock|' \\
+            -e '/^listen stats$/,/^ +bind/ s|^( +bind) .*|\\1 unix@{folder}/stats.sock|' "$word"
+        ;;
+    esac
 done
 exec '{binary}' "$@"
 """
@@ -50,9 +55,8 @@ def environment() -> Iterator[dict[str, str]]:
 
     # Sockets' paths must be short, and Ray appends to this one a node's id: never a deep temporary folder.
     with TemporaryDirectory(prefix="saga-", dir="/tmp") as folder:
-        statistics, metrics = _free_ports(2)
         started = Path(folder, "haproxy")
-        started.write_text(HAPROXY.format(binary=get_haproxy_binary(), ports=f"{statistics}|{metrics}"))
+        started.write_text(HAPROXY.format(binary=get_haproxy_binary(), folder=folder))
         started.chmod(0o700)
         yield BETWEEN | {
             "RAY_SERVE_ENABLE_HA_PROXY": "1",
@@ -62,17 +66,6 @@ def environment() -> Iterator[dict[str, str]]:
             "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": f"{folder}/metrics.sock",
             "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": folder,
             "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{folder}/server-state",
-            # By default these ports are the same for all servers.
-            "RAY_SERVE_HAPROXY_STATS_PORT": str(statistics),
-            "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
             # No load balancer stands before this machine and must first notice that a replica goes.
             "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
         }
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as sockets:
-        found = [sockets.enter_context(socket.socket()) for _ in range(count)]
-        for each in found:
-            each.bind(("", 0))
-        return [int(each.getsockname()[1]) for each in found]

@@ -6,7 +6,6 @@ import logging
 import os
 import secrets
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from ray.autoscaler.sdk import request_resources
 from saga_ray.config.job import Job
 from saga_ray.config.settings import RolloutSettings
 from saga_ray.errors import UserError
+from saga_ray.train.ports import free_port
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ def _start(settings: Job, *, dashboard: bool) -> None:
     port, runtime = None, RUNTIME
     if dashboard:
         # By its address: where other clusters run on this machine, workers would not know which is theirs.
-        port = _free_port()
+        port = free_port()
         address = {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{port}"}
         runtime = {"env_vars": RUNTIME["env_vars"] | address}
     for attempt in range(1, STARTS + 1):
@@ -120,12 +120,6 @@ def _start(settings: Job, *, dashboard: bool) -> None:
             ray.shutdown()
             if attempt == STARTS or "timed out during startup" not in str(error):
                 raise
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def alive_nodes() -> int:

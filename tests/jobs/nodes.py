@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -23,18 +22,13 @@ from typing import Any
 import psutil
 
 from saga_ray.config.names import SOURCE_TREE
+from saga_ray.train.ports import free_port
 
 START_S, STOP_S, SUBMIT_S = 240.0, 10.0, 150.0
 JOB_S = 500.0
 STARTS = 3
 """Ray gives its own processes 30 s to start, which a busy machine may exceed."""
 BIN = Path(sys.executable).parent
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def wait_until(what: str, ready: Callable[[], Any], limit_s: float, log: Path | None = None) -> Any:

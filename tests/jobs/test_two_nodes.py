@@ -10,7 +10,8 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from tests.jobs.nodes import START_S, Head, answers, free_port, head, process, wait_until
+from saga_ray.train.ports import free_port
+from tests.jobs.nodes import START_S, Head, answers, head, process, wait_until
 
 TRAINING = {"CPU": 6, "training": 1}
 ROLLOUT = {"CPU": 2, "rollout": 1}

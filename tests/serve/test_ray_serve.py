@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import threading
 import time
 from collections import Counter
@@ -23,6 +22,7 @@ from ray import serve
 from saga_ray.composed.embedder import Embedder
 from saga_ray.retrieval.index import encoder_hash
 from saga_ray.serve.deployment import build
+from saga_ray.train.ports import free_port
 from tests.serve.cases import (
     base64_of,
     build_index,
@@ -41,10 +41,7 @@ FILES = [png(seed) for seed in range(4)]
 @pytest.fixture(scope="module")
 def url(session_ray: None) -> Iterator[str]:
     """Where a Ray Serve of this module listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    serve.start(http_options={"host": "127.0.0.1", "port": port})
+    serve.start(http_options={"host": "127.0.0.1", "port": (port := free_port())})
     yield f"http://127.0.0.1:{port}"
     serve.shutdown()
 
