@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from saga_ray.serve.local import environment
 
 
@@ -18,7 +20,10 @@ def test_two_servers_on_one_machine_have_files_of_their_own_which_only_the_user_
     assert not folder.exists()
 
 
-def test_haproxy_s_counters_are_for_this_user_and_the_service_is_for_whom_it_was_meant() -> None:
+def test_haproxy_s_counters_are_for_this_user_and_the_service_is_for_whom_it_was_meant(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("RAY_SERVE_HAPROXY_BINARY_PATH", raising=False)  # the launcher of this session's Ray
     with environment() as found:
         config = Path(found["RAY_SERVE_HAPROXY_CONFIG_FILE_LOC"])
         config.write_text("""\
