@@ -61,6 +61,17 @@ def test_the_preset_fits_on_the_nodes_that_a_job_may_get(
         assert per_node * node["max_workers"] >= number, resource
 
 
+def test_the_head_shares_the_folder_that_the_others_mount(cluster: dict[str, Any]) -> None:
+    ready = prepare_config(cluster)
+    # What `ray up` gives the head's updater; a node type's own commands are read for workers only.
+    assert any("exportfs" in command for command in ready["initialization_commands"])
+    kinds = ready["available_node_types"]
+    assert "initialization_commands" not in kinds[ready["head_node_type"]]
+    for kind in ("training", "rollout"):
+        mount = kinds[kind]["initialization_commands"]
+        assert any("mount -t nfs4 $RAY_HEAD_IP:/mnt/saga" in command for command in mount)
+
+
 def test_node_counts_agree(cluster: dict[str, Any]) -> None:
     workers = [kind for name, kind in cluster["available_node_types"].items() if name != "head"]
     assert all(kind["min_workers"] <= kind["max_workers"] for kind in workers)

@@ -4,33 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # heavy, and not needed for help
-    from saga_ray.config.settings import EvaluationSettings, Settings
+    from saga_ray.config.settings import Settings
+    from saga_ray.retrieval.embed import How
 
 WORKERS = (
     "embed with this many Ray actors, with a GPU each where the cluster has GPUs; "
     "default: one for more than 5,000 pictures, else this process does it"
 )
 """Help of `--workers`."""
-
-
-@dataclass(frozen=True)
-class How:
-    """How pictures are embedded, see `saga_ray.retrieval.embed.embeddings`."""
-
-    settings: EvaluationSettings
-    local: bool
-    gpus: float
-
-    @property
-    def device(self) -> str:
-        """Where the model is to be loaded: actors take it from the CPU to where they are."""
-        import torch
-
-        return "cuda" if self.local and torch.cuda.is_available() else "cpu"
 
 
 def check_workers(workers: int | None) -> None:
@@ -44,9 +28,9 @@ def check_workers(workers: int | None) -> None:
 @contextmanager
 def embedding(settings: Settings, workers: int | None, pictures: int) -> Iterator[How]:
     """How to embed so many pictures; a Ray cluster for the duration of the block where it is to do it."""
-    from saga_ray.retrieval.embed import FEW
+    from saga_ray.retrieval.embed import FEW, How
 
-    settings.evaluation.workers = workers or 1
+    settings.evaluation.workers = workers or settings.evaluation.workers
     if workers is None and pictures <= FEW:
         yield How(settings.evaluation, local=True, gpus=0.0)
         return

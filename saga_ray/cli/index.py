@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING
 
-from saga_ray.cli.embedding import WORKERS, How, check_workers, embedding
+from saga_ray.cli.embedding import WORKERS, check_workers, embedding
 
 if TYPE_CHECKING:  # heavy, and not needed for help
     from saga_ray.data.table import ImageTable
+    from saga_ray.retrieval.embed import How
     from saga_ray.retrieval.index.snapshot import Info
 
 

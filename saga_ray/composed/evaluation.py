@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -26,7 +27,13 @@ from saga_ray.composed.cache import Cache
 from saga_ray.composed.embedder import Embedder
 from saga_ray.composed.gallery import Embedded, embed_pictures
 from saga_ray.composed.identity import embedder_hash
-from saga_ray.composed.query_embeddings import WAYS, embed_queries
+from saga_ray.composed.query_embeddings import (
+    IMAGE_ONLY,
+    TEXT_ONLY,
+    WAYS,
+    embed_queries,
+    image_and_text,
+)
 from saga_ray.composed.report import write_cir_report
 from saga_ray.composed.result import RESULT, BenchmarkRecord, CirResult, EmbedderRecord
 from saga_ray.composed.scoring import Ranked, score
@@ -78,9 +85,78 @@ def evaluate(
         )
     if not 0 <= text_weight <= 1:
         raise UserError(f"the text's weight in image + text is {text_weight:g}; it must lie between 0 and 1")
+    asked = _ask(embedder, benchmark, size, text_weight, settings, local, gpus, cache, say)
+    ranked = {
+        way: score(benchmark, asked.z_QE[way], asked.pictures.z_UE, asked.row_M, seed=seed) for way in WAYS
+    }
+    seconds = asked.seconds
+    seconds["ranking"] = time.monotonic() - started - sum(seconds.values())
+    seconds["total"] = time.monotonic() - started
+    result = CirResult(
+        benchmark=_benchmark_record(benchmark, asked.pictures),
+        embedder=asked.embedder,
+        measures={way: measures(benchmark, ranked[way].rankings) for way in WAYS}
+        if benchmark.has_targets
+        else {},
+        predictions={},
+        text_weight=text_weight,
+        seed=seed,
+        computed=asked.pictures.computed,
+        seconds=seconds,
+        versions=installed_versions(),
+    )
+    return result if output is None else _written(output, result, benchmark, ranked)
+
+
+def best_text_weight(
+    embedder: Embedder | Path,
+    benchmark: Benchmark,
+    weights: Sequence[float],
+    *,
+    settings: EmbeddingSettings | None = None,
+    local: bool | None = None,
+    gpus: float = 0.0,
+    seed: int = 0,
+) -> float:
+    """The text's share with which the sum of image and text has the highest recall@1, the first of equals;
+    everything is embedded once. The rest is as for `evaluate`.
+    """
+    asked = _ask(embedder, benchmark, None, 0.5, settings, local, gpus, None, None)
+
+    def found(weight: float) -> float:
+        sum_QE = image_and_text(asked.z_QE[IMAGE_ONLY], asked.z_QE[TEXT_ONLY], weight)
+        ranked = score(benchmark, sum_QE, asked.pictures.z_UE, asked.row_M, seed=seed)
+        return measures(benchmark, ranked.rankings)["recall@1"]
+
+    return max(weights, key=found)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A benchmark as an embedder embeds it."""
+
+    pictures: Embedded
+    row_M: dict[str, NDArray[np.int64]]
+    z_QE: dict[str, NDArray[np.float32]]
+    embedder: EmbedderRecord
+    seconds: dict[str, float]
+
+
+def _ask(
+    embedder: Embedder | Path,
+    benchmark: Benchmark,
+    size: int | None,
+    text_weight: float,
+    settings: EmbeddingSettings | None,
+    local: bool | None,
+    gpus: float,
+    cache: Path | None,
+    say: Callable[[str], None] | None,
+) -> _Asked:
+    """Embed the galleries' pictures, and the queries in all of `WAYS`."""
+    started = time.monotonic()
     settings = settings or EmbeddingSettings()
-    pictures = [picture for gallery in benchmark.galleries.values() for picture in gallery.pictures]
-    pictures += [query.reference for query in benchmark.queries]
+    pictures = _pictures(benchmark)
     if local is None:
         local = not gpus and len(pictures) <= FEW
     folder = embedder if isinstance(embedder, Path) else None
@@ -109,23 +185,7 @@ def evaluate(
             size=model.size,
             width=model.width,
         )
-    ranked = {way: score(benchmark, z_QE[way], embedded.z_UE, row_M, seed=seed) for way in WAYS}
-    seconds["ranking"] = time.monotonic() - started - sum(seconds.values())
-    seconds["total"] = time.monotonic() - started
-    result = CirResult(
-        benchmark=_benchmark_record(benchmark, pictures, embedded),
-        embedder=record,
-        measures={way: measures(benchmark, ranked[way].rankings) for way in WAYS}
-        if benchmark.has_targets
-        else {},
-        predictions={},
-        text_weight=text_weight,
-        seed=seed,
-        computed=embedded.computed,
-        seconds=seconds,
-        versions=installed_versions(),
-    )
-    return result if output is None else _written(output, result, benchmark, ranked)
+    return _Asked(embedded, row_M, z_QE, record, seconds)
 
 
 def free_output(output: Path) -> Path:
@@ -169,9 +229,14 @@ def _rows(benchmark: Benchmark, embedded: Embedded) -> tuple[dict[str, NDArray[n
     return rows, embedded.row_M[start:]
 
 
-def _benchmark_record(
-    benchmark: Benchmark, pictures: Sequence[Picture], embedded: Embedded
-) -> BenchmarkRecord:
+def _pictures(benchmark: Benchmark) -> list[Picture]:
+    """All galleries' pictures, then each query's reference."""
+    of_galleries = [picture for gallery in benchmark.galleries.values() for picture in gallery.pictures]
+    return of_galleries + [query.reference for query in benchmark.queries]
+
+
+def _benchmark_record(benchmark: Benchmark, embedded: Embedded) -> BenchmarkRecord:
+    pictures = _pictures(benchmark)
     total = hashlib.sha256()
     for picture, row in zip(pictures, embedded.row_M, strict=True):
         total.update(repr((picture.id, embedded.keys_U[row])).encode())

@@ -63,9 +63,9 @@ def embed_queries(
 ) -> dict[str, NDArray[np.float32]]:
     """L2-normalised z_QE for each of `WAYS`.
 
-    `references_QE` are the image embeddings of the queries' references. The sum is that of
-    (1 - `text_weight`) parts image and `text_weight` parts text. Several instructions of a query say the same
-    in another order: their embeddings are added. Raises UserError for embeddings that are not finite.
+    `references_QE` are the image embeddings of the queries' references. Several instructions of a query say
+    the same in another order: their embeddings are added. Raises UserError for embeddings that are not
+    finite.
     """
     asked = [(row, text) for row, query in enumerate(queries) for text in query.instructions]
     batches = embeddings(
@@ -91,8 +91,15 @@ def embed_queries(
         COMPOSED: composed_QE,
         IMAGE_ONLY: references_QE,
         TEXT_ONLY: text_QE,
-        IMAGE_AND_TEXT: normalised((1 - text_weight) * references_QE + text_weight * text_QE),
+        IMAGE_AND_TEXT: image_and_text(references_QE, text_QE, text_weight),
     }
+
+
+def image_and_text(
+    image_QE: NDArray[np.float32], text_QE: NDArray[np.float32], text_weight: float
+) -> NDArray[np.float32]:
+    """The sum of (1 - `text_weight`) parts image and `text_weight` parts text, L2-normalised."""
+    return normalised((1 - text_weight) * image_QE + text_weight * text_QE)
 
 
 def normalised(z_QE: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -10,6 +10,7 @@ import copy
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,7 +23,7 @@ from ray.data.exceptions import ExecutionTimeoutError
 from ray.exceptions import RayTaskError
 from torch import nn
 
-from saga_ray.config.settings import EmbeddingSettings
+from saga_ray.config.settings import EmbeddingSettings, EvaluationSettings
 from saga_ray.data.table import ImageTable
 from saga_ray.errors import UserError
 from saga_ray.models.encoder import Encoder
@@ -33,6 +34,20 @@ DECODE_CPUS = (
 ACTOR_CPUS = 1.0
 FEW = 5_000  # pictures; embedding them here takes about as long as starting an actor
 WAIT_S = 300.0  # longest wait for a batch
+
+
+@dataclass(frozen=True)
+class How:
+    """How pictures are embedded, see `embeddings`."""
+
+    settings: EvaluationSettings
+    local: bool
+    gpus: float
+
+    @property
+    def device(self) -> str:
+        """Where the model is to be loaded: actors take it from the CPU to where they are."""
+        return "cuda" if self.local and torch.cuda.is_available() else "cpu"
 
 
 class Pictures(Protocol):

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from saga_ray.config.job import Job
+from saga_ray.data import release
 from saga_ray.data.table import SkippedImage
 from saga_ray.errors import UserError
 from saga_ray.files import write_text
@@ -99,7 +100,7 @@ class RunFolder:
         if not file.exists():
             raise UserError(f"{path} holds no run: settings.json is missing")
         try:
-            return model.model_validate(read_json(file))
+            return model.model_validate(release.read_json(file))
         except ValidationError as error:
             raise UserError(f"{path} holds a run of another command: {file} has other settings") from error
 

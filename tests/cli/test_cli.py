@@ -11,15 +11,18 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from saga_ray.cli.command_line import main, parser
+from saga_ray.config.composed import ComposedSettings
 from saga_ray.config.names import SOURCE_TREE
 from saga_ray.config.settings import Settings
+from saga_ray.retrieval.embed import How
 
 COMMANDS = [
     "train",
@@ -226,8 +229,11 @@ def test_evaluate_prints_the_table_or_json_alone(
         "data": {"source": "mine", "test_images": 1200, "test_classes": 3},
     }
 
-    def evaluate_path(path: Path, data: str | None, root: str | None) -> dict[str, object]:
-        print(f"a line of a log about {path.name} and {data} in {root}")
+    def evaluate_path(
+        path: Path, data: str | None, root: str | None, embedding: Callable[..., AbstractContextManager[How]]
+    ) -> dict[str, object]:
+        with embedding(Settings(), 1200) as how:
+            print(f"a line of a log about {path.name} and {data} in {root}, here: {how.local}")
         return result
 
     monkeypatch.setitem(
@@ -236,7 +242,7 @@ def test_evaluate_prints_the_table_or_json_alone(
     assert main(["evaluate", str(tmp_path), "--data", "pictures", "--root", "here", "--json"]) == 0
     captured = capsys.readouterr()
     assert json.loads(captured.out) == result
-    assert f"a log about {tmp_path.name} and pictures in here" in captured.err
+    assert f"a log about {tmp_path.name} and pictures in here, here: True" in captured.err
     assert main(["evaluate", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "1,200 pictures of 3 unseen classes" in lines[0]
@@ -249,6 +255,17 @@ def test_evaluate_prints_the_table_or_json_alone(
     assert "1,000 queries in a gallery of 200 pictures of 3 unseen classes" in lines[0]
     assert lines[1].split() == ["R@1", "R@10", "R@20", "R@30", "R@40", "R@50", "MAP@R"]
     assert lines[2].split() == ["start", "1.0", "10.0", "20.0", "30.0", "40.0", "50.0", "25.0"]
+
+
+def test_evaluate_takes_the_runs_of_saga_train_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "settings.json").write_text(ComposedSettings().model_dump_json())
+    assert main(["evaluate", str(tmp_path)]) == 2
+    assert "scored by `saga cir evaluate`" in capsys.readouterr().err
+    (tmp_path / "settings.json").write_text("{")
+    assert main(["evaluate", str(tmp_path)]) == 2
+    assert "settings.json: cannot be read as JSON" in capsys.readouterr().err
 
 
 def test_data_check_says_by_its_exit_code_whether_data_is_clean(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from saga_ray.composed.benchmarks import Benchmark, Picture, Query, load, measures, read, validate
-from saga_ray.composed.evaluation import evaluate
+from saga_ray.composed.evaluation import best_text_weight, evaluate
 from saga_ray.composed.query_embeddings import (
     COMPOSED,
     IMAGE_AND_TEXT,
@@ -105,6 +105,25 @@ def test_queries_are_embedded_as_one_prompt_at_a_time(weight: float, tmp_path: P
     for row, query in enumerate(queries):
         for way, expected in naive(query, weight).items():
             np.testing.assert_allclose(found[way][row], expected, atol=1e-6)
+
+
+def test_the_best_text_weight_is_the_one_that_finds_most_and_all_is_embedded_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    benchmark, weights = of_noise(read("triplets", triplets(tmp_path))), (0.1, 0.3, 0.5, 0.7, 0.9)
+    found = {
+        weight: evaluate(TINY, benchmark, text_weight=weight).measures[IMAGE_AND_TEXT]["recall@1"]
+        for weight in weights
+    }
+    assert len(set(found.values())) > 1
+    often = []
+    monkeypatch.setattr(
+        "saga_ray.composed.evaluation.embed_queries",
+        lambda *given, **named: often.append(named) or embed_queries(*given, **named),
+    )
+    best = best_text_weight(TINY, benchmark, weights)
+    assert best == next(weight for weight in weights if found[weight] == max(found.values()))
+    assert len(often) == 1
 
 
 def test_a_shorter_embedding_is_compared_and_recorded(tmp_path: Path) -> None:

@@ -204,6 +204,19 @@ def test_what_cannot_be_built_is_said_in_a_sentence(
 
 
 @pytest.mark.slow  # 35 s; tests/retrieval/test_embed.py compares the two ways as well
+def test_an_output_that_cannot_be_written_is_said_before_any_picture_is_looked_at(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(output: str) -> str:
+        words = ["index", "build", str(model), "--data", "no pictures at all", "--output", output]
+        assert main(words) == 2
+        return capsys.readouterr().err
+
+    assert "no index can be written to /proc/index: " in said("/proc/index")
+    assert "'no pictures at all'" in said(str(tmp_path / "new"))
+    assert not (tmp_path / "new").exists()
+
+
 def test_ray_embeds_the_same_index(
     session_ray: None, model: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +24,7 @@ from saga_ray.data.stream import put_images
 from saga_ray.data.table import ImageTable
 from saga_ray.errors import UserError
 from saga_ray.models.encoder import Encoder
+from saga_ray.retrieval.embed import How
 from saga_ray.retrieval.evaluate import evaluate_path
 from saga_ray.train import launch
 from saga_ray.train import run as driver
@@ -98,6 +100,19 @@ def test_evaluating_the_folder_again_gives_the_run_s_numbers(with_vllm: Done) ->
     for name, arm in written["test"].items():
         for key in PROMISED:
             assert again["test"][name][key] == pytest.approx(arm[key], abs=1e-6), (name, key)
+
+
+def test_actors_of_the_cluster_evaluate_as_one_process_does(with_vllm: Done) -> None:
+    def by_actors(settings: Settings, pictures: int) -> AbstractContextManager[How]:
+        assert pictures == with_vllm.result.data.test_images
+        return nullcontext(How(settings.evaluation, local=False, gpus=0.0))
+
+    again = evaluate_path(with_vllm.folder.path, embedding=by_actors)
+    written = json.loads(with_vllm.folder.result.read_text())
+    for name, arm in written["test"].items():
+        assert {key: again["test"][name][key] for key in PROMISED} == pytest.approx(
+            {key: arm[key] for key in PROMISED}, abs=1e-6
+        )
 
 
 def test_a_run_is_evaluated_on_other_pictures(with_vllm: Done, tmp_path: Path) -> None:

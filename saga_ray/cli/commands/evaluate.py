@@ -14,7 +14,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from typing import Any
+from contextlib import AbstractContextManager, redirect_stdout
+from typing import TYPE_CHECKING, Any
+
+from saga_ray.cli.embedding import WORKERS, check_workers, embedding
+
+if TYPE_CHECKING:  # heavy, and not needed for help
+    from saga_ray.config.settings import Settings
+    from saga_ray.retrieval.embed import How
 
 ORDER = 2
 
@@ -28,6 +35,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="a folder or table of pictures in place of those that the run was trained on",
     )
     parser.add_argument("--root", metavar="DIR", help="folder of a public data set's official release")
+    parser.add_argument("--workers", type=int, metavar="N", help=WORKERS)
     parser.add_argument(
         "--json", action="store_true", help="one JSON object on stdout, with the keys of result.json"
     )
@@ -35,16 +43,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate; prints a table, or JSON alone on stdout."""
-    from contextlib import redirect_stdout
-
     from saga_ray.config.home import find_run
 
+    check_workers(args.workers)
     folder = find_run(args.model)
 
     from saga_ray.retrieval.evaluate import evaluate_path
 
+    def how(settings: Settings, pictures: int) -> AbstractContextManager[How]:
+        return embedding(settings, args.workers, pictures)
+
     with redirect_stdout(sys.stderr):
-        result = evaluate_path(folder, data=args.data, root=args.root)
+        result = evaluate_path(folder, data=args.data, root=args.root, embedding=how)
     print(json.dumps(result, indent=2) if args.json else _table(result))
     return 0
 

@@ -38,15 +38,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Build; prints what the index is."""
-    from saga_ray.retrieval.index.folder import must_be_free
+    from saga_ray.retrieval.index.folder import claimed
     from saga_ray.serve import models
 
     folder, output = models.find(args.model), args.output.expanduser().absolute()
-    must_be_free(output)
+    with claimed(output), index.pictures(args) as (table, how):
+        from saga_ray.retrieval.index.build import build
 
-    from saga_ray.retrieval.index.build import build
-
-    with index.pictures(args) as (table, how):
         info = build(
             models.load(folder, how.device),
             table,

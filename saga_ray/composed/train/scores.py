@@ -6,8 +6,8 @@ from pathlib import Path
 
 from saga_ray.composed.benchmarks import Benchmark
 from saga_ray.composed.embedder import Embedder
-from saga_ray.composed.evaluation import evaluate
-from saga_ray.composed.query_embeddings import COMPOSED, IMAGE_AND_TEXT
+from saga_ray.composed.evaluation import best_text_weight, evaluate
+from saga_ray.composed.query_embeddings import COMPOSED
 from saga_ray.composed.result import CirResult
 from saga_ray.config.composed import LOOKS, ComposedSettings
 
@@ -48,9 +48,11 @@ def _text_weight(model: Path, validation: Benchmark | None, settings: ComposedSe
     where there are none."""
     if validation is None:
         return 0.5
-
-    def found(weight: float) -> float:
-        measured = evaluate(model, validation, text_weight=weight, settings=settings.evaluation)
-        return measured.measures[IMAGE_AND_TEXT]["recall@1"]
-
-    return max(TEXT_WEIGHTS, key=found)
+    return best_text_weight(
+        model,
+        validation,
+        TEXT_WEIGHTS,
+        settings=settings.evaluation,
+        gpus=settings.train.gpus_per_worker,
+        seed=settings.seed,
+    )

@@ -10,11 +10,12 @@ whoever reads sees the state before a change or the one after it, also when the 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from saga_ray.errors import UserError
@@ -53,6 +54,30 @@ def must_be_free(folder: Path) -> None:
     of_a_killed_writer = {LOCK, SNAPSHOTS, CURRENT + UNFINISHED}
     if folder.is_dir() and {place.name for place in folder.iterdir()} - of_a_killed_writer:
         raise UserError(f"{folder} is not empty; name a folder that does not exist")
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """The folder of a new index, made before the long work of the block; gone again where the block fails and
+    has put nothing there. Raises UserError where it cannot be made or written.
+    """
+    must_be_free(folder)
+    new = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise UserError(
+            f"no index can be written to {folder}: {error.strerror}; name another folder"
+        ) from error
+    try:
+        yield
+    except BaseException:
+        if new:
+            with suppress(OSError):  # not empty: what a killed writer leaves is known to `must_be_free`
+                folder.rmdir()
+        raise
 
 
 @contextmanager
