@@ -18,14 +18,15 @@ from saga_ray.data import sources
 from saga_ray.data.duplicates import near_duplicates
 from saga_ray.data.examine import Examined, examine
 from saga_ray.data.rows import SPLITS, Rows
-from saga_ray.data.splits import assign
+from saga_ray.data.splits import assign, indivisible
 
 MISSING = "missing file"
 UNREADABLE = "unreadable file"
+ONE_CLASS = "no second class"
 SINGLE = "class with one picture"
 TWO_SPLITS = "class in two splits"
 DUPLICATE = "near-duplicate pictures across splits"
-KINDS = (MISSING, UNREADABLE, SINGLE, TWO_SPLITS, DUPLICATE)
+KINDS = (MISSING, UNREADABLE, ONE_CLASS, SINGLE, TWO_SPLITS, DUPLICATE)
 
 EXAMPLES = 10
 """Problems of one kind that the text lists; the JSON lists all."""
@@ -55,10 +56,13 @@ class CheckReport:
     split_images: dict[str, int]
     split_classes: dict[str, int]
     split_seed: int | None
-    """Seed of the class-disjoint split; None where the data set has a split of its own."""
+    """Seed of the class-disjoint split; None where the data set has a split of its own, or too few classes
+    for one."""
     problems: list[Problem]
     differs: tuple[str, ...]
     """How the data set differs from its official release: no problem, since it may be a part of it."""
+    left_out: dict[str, int]
+    """Files among the pictures that are not read, by their ending: no problem either."""
 
     @property
     def clean(self) -> bool:
@@ -89,6 +93,13 @@ class CheckReport:
             f"  {'; '.join(parts)}{origin}",
             *(f"  differs: {each}" for each in self.differs),
         ]
+        if self.left_out:
+            endings = [f"{count} {ending or 'without one'}" for ending, count in self.left_out.items()]
+            more = ", …" if len(endings) > EXAMPLES else ""
+            lines.append(
+                f"  left out by their ending: {sum(self.left_out.values())} files "
+                f"({', '.join(endings[:EXAMPLES])}{more})"
+            )
         for kind, count in self.counts.items():
             lines.append(f"{kind}: {count}")
             shown = [problem for problem in self.problems if problem.kind == kind][:EXAMPLES]
@@ -107,9 +118,12 @@ def check(settings: DataSettings, seed: int) -> CheckReport:
 def check_rows(rows: Rows, settings: DataSettings, seed: int) -> CheckReport:
     """The same for rows at hand."""
     examined = examine(rows.images, looks=True, banner=rows.banner)
-    splits = assign(rows, settings, seed)
+    why = indivisible(rows, settings)
+    # what cannot be split is looked at as one part
+    splits = ["train"] * len(rows.labels) if why else assign(rows, settings, seed)
     problems = [
         *_broken(rows, examined),
+        *([Problem(ONE_CLASS, rows.name, why)] if why else []),
         *_single(rows, splits),
         *_two_splits(rows, splits),
         *_duplicates(rows, splits, examined),
@@ -125,9 +139,10 @@ def check_rows(rows: Rows, settings: DataSettings, seed: int) -> CheckReport:
             split: len({label for label, own in zip(rows.labels, splits, strict=True) if own == split})
             for split in present
         },
-        split_seed=seed if rows.splits is None else None,
+        split_seed=seed if rows.splits is None and not why else None,
         problems=sorted(problems, key=lambda problem: kinds[problem.kind]),
         differs=rows.differs,
+        left_out=rows.left_out,
     )
 
 

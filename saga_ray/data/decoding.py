@@ -10,9 +10,23 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 Pixels = NDArray[np.uint8]
+
+ORIENTATION = 0x0112
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns a picture upright, by the EXIF orientation; any other value is upright."""
+METADATA = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
+"""Where Pillow keeps the orientation."""
 
 DECODE_MARGIN = 2
 """JPEGs are decoded at half, quarter or eighth size while both sides keep this many times the size asked for.
@@ -33,7 +47,7 @@ def decode(data: bytes, size: int, formats: tuple[str, ...] | None = None, *, ba
     image.load()
     # a JPEG that was decoded smaller has a smaller banner; half a row of it is cut as a whole one
     banner = math.ceil(banner * image.height / height)
-    image = ImageOps.exif_transpose(image)
+    image = _upright(image)
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.has_transparency_data:
@@ -43,6 +57,23 @@ def decode(data: bytes, size: int, formats: tuple[str, ...] | None = None, *, ba
     if banner >= image.height:
         raise ValueError("the picture is no higher than the banner at its bottom")
     return image.convert("RGB").crop((0, 0, image.width, image.height - banner))
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """As `ImageOps.exif_transpose`, which loses a picture where Pillow cannot write back a tag that it read;
+    here metadata that cannot be read turns nothing."""
+    try:
+        method = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
+    # garbage makes Pillow's reader raise nearly anything
+    except Exception:
+        return image
+    if method is None:
+        return image
+    image = image.transpose(method)
+    for name in METADATA:
+        # or whoever reads it next would turn the picture again
+        image.info.pop(name, None)
+    return image
 
 
 def centre_square(image: Image.Image, size: int) -> Pixels:

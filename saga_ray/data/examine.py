@@ -15,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from saga_ray.data.decoding import Pixels, decode
 from saga_ray.data.pictures import Source, read_bytes
+from saga_ray.data.utf8 import is_utf8
 
 LOOK_SIZE = 16
 """Pixels to a side of the small copies that near-duplicates are compared on."""
@@ -51,6 +52,8 @@ def examine(images: Sequence[Source], *, looks: bool = False, banner: int = 0) -
 def _examine_one(source: Source, looks: bool, banner: int) -> Examined:
     if not source:
         return Examined("", "there is no picture in this row")
+    if isinstance(source, str) and not is_utf8(source):
+        return Examined("", "its name is not UTF-8; rename the file or folder")
     try:
         data = read_bytes(source)
     except FileNotFoundError:

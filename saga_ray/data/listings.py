@@ -17,7 +17,7 @@ def open_release(name: str, location: str | None, folder: str | None = None) -> 
     """
     if location is None:
         raise UserError(f"data.source={name} needs data.root, the folder of the {name} release")
-    root = Path(location).expanduser()
+    root = Path(location)
     return Release(name, root / folder if folder and (root / folder).is_dir() else root)
 
 

@@ -35,6 +35,8 @@ class Rows:
     cut off wherever a picture is decoded."""
     differs: tuple[str, ...] = ()
     """One sentence for each number that is not that of the official release, where there is one."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Files that lie among the pictures and are not read, by their ending; the most frequent first."""
     role_column: str | None = None
     """The attribute that says which pictures are queries and which the gallery that they search (`QUERY`,
     `GALLERY`); none: every test picture queries all the others."""

@@ -31,14 +31,19 @@ def _count(total: int, share: float, least: int) -> int:
     return max(0, min(total - 1, max(least if share > 0 else 0, round(total * share))))
 
 
+def indivisible(rows: Rows, settings: DataSettings) -> str:
+    """Why the classes cannot be split; empty where they can, or where the data has a split of its own."""
+    if rows.splits is None and settings.test_share > 0 and len(set(rows.labels)) == 1:
+        only = rows.labels[0]
+        return f"all pictures are of one class, {only!r}; at least two are needed, one of them for test"
+    return ""
+
+
 def assign(rows: Rows, settings: DataSettings, seed: int) -> list[str]:
     """The split of every row: the data's own, else a class-disjoint one by the seed."""
     if rows.splits is not None:
         return rows.splits
-    if settings.test_share > 0 and len(set(rows.labels)) == 1:
-        raise UserError(
-            f"{rows.name}: all pictures are of one class, {rows.labels[0]!r}; "
-            f"at least two are needed, one of them for test"
-        )
+    if why := indivisible(rows, settings):
+        raise UserError(f"{rows.name}: {why}")
     part = split_classes(rows.labels, settings.test_share, settings.validation_share, seed)
     return [part[label] for label in rows.labels]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,17 @@ import pytest
 from PIL import Image, ImageDraw
 
 from saga_ray.config.settings import DataSettings
-from saga_ray.data.check import DUPLICATE, KINDS, MISSING, SINGLE, TWO_SPLITS, UNREADABLE, CheckReport, check
+from saga_ray.data.check import (
+    DUPLICATE,
+    KINDS,
+    MISSING,
+    ONE_CLASS,
+    SINGLE,
+    TWO_SPLITS,
+    UNREADABLE,
+    CheckReport,
+    check,
+)
 from saga_ray.data.duplicates import near_duplicates
 from saga_ray.data.examine import examine
 from saga_ray.errors import UserError
@@ -87,6 +98,53 @@ def test_text_lists_ten_examples_and_json_all(tree: Path) -> None:
     data = json.loads(report.to_json())
     assert data["counts"] == dict.fromkeys(KINDS, 0) | {MISSING: 25}
     assert len(data["problems"]) == 25 and data["clean"] is False
+
+
+def test_names_that_are_not_utf8_are_problems_that_can_be_printed(tree: Path) -> None:
+    (tree / "class0/0.jpg").rename(tree / "class0" / os.fsdecode(b"caf\xe9.jpg"))
+    (tree / "class1").rename(tree / os.fsdecode(b"\xe9t\xe9"))
+    report = run(tree)
+    assert found(report) == {UNREADABLE: 4}
+    assert [problem.where for problem in report.problems] == [
+        r"class0/caf\xe9.jpg",
+        r"\xe9t\xe9/0.jpg",
+        r"\xe9t\xe9/1.jpg",
+        r"\xe9t\xe9/2.jpg",
+    ]
+    assert all("rename" in problem.detail for problem in report.problems)
+    for text in (report.to_text(), report.to_json()):
+        assert text.encode()
+
+
+def test_a_table_may_name_a_picture_whose_name_is_not_utf8(tree: Path) -> None:
+    (tree / "class0/0.jpg").rename(tree / "class0" / os.fsdecode(b"caf\xe9.jpg"))
+    pictures = sorted(path.relative_to(tree) for path in tree.rglob("*.jpg"))
+    lines = [json.dumps({"image": str(path), "label": path.parent.name}) for path in pictures]
+    (tree / "t.jsonl").write_text("\n".join(lines))
+    report = run(tree / "t.jsonl")
+    assert found(report) == {UNREADABLE: 1}
+    assert r"(class0/caf\xe9.jpg)" in report.problems[0].where and report.to_text().encode()
+
+
+def test_a_single_class_is_a_problem_beside_the_others(tree: Path) -> None:
+    for label in (1, 2, 3):
+        shutil.rmtree(tree / f"class{label}")
+    (tree / "class0/0.jpg").write_bytes(b"no picture")
+    report = run(tree)
+    assert found(report) == {UNREADABLE: 1, ONE_CLASS: 1}
+    assert "all pictures are of one class, 'class0'; at least two are needed" in report.to_text()
+    assert report.split_images == {"train": 3} and report.split_seed is None
+    assert run(tree, test_share=0.0, validation_share=0.0).counts[ONE_CLASS] == 0
+
+
+def test_files_that_are_left_out_are_said_and_no_problem(tree: Path) -> None:
+    assert "left out" not in run(tree).to_text()
+    for name in ("a.tif", "b.tif", "c.GIF", "notes"):
+        (tree / "class0" / name).write_bytes(b"")
+    report = run(tree)
+    assert report.clean
+    assert "\n  left out by their ending: 4 files (2 .tif, 1 .gif, 1 without one)\n" in report.to_text()
+    assert json.loads(report.to_json())["left_out"] == {".tif": 2, ".gif": 1, "": 1}
 
 
 def test_a_table_that_cannot_be_read_at_all_is_an_error(tmp_path: Path) -> None:

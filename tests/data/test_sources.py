@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,10 @@ def test_unknown_and_missing_attributes_are_empty(tmp_path: Path) -> None:
         ("t.csv", "image,label\na.jpg,x\nb.jpg,\n", ["row 2", "label is empty"]),
         ("t.csv", "image,label,split\na.jpg,x,train\nb.jpg,y,eval\n", ["row 2", "'eval'", "validation"]),
         ("t.csv", "image,label\na.jpg,x\nb.jpg,x,1\n", ["t.csv line 3", "3 fields"]),
+        ("t.csv", "image,label,size,size\na.jpg,x,1,2\n", ["t.csv", "2 columns", "'size'", "rename"]),
+        ("t.csv", "image,label,,\na.jpg,x,\n", ["t.csv line 2", "3 fields", "first line 4"]),
         ("t.jsonl", '{"image": "a.jpg", "label": "x"}\n{"image"\n', ["line 2", "not JSON"]),
+        ("t.jsonl", r'{"image": "a.jpg", "label": "\ud83d"}', ["row 1", r"'\ud83d'", "half a character"]),
         ("t.jsonl", "[1]\n", ["line 1", "no JSON object"]),
         ("t.parquet", "hello", ["t.parquet", "cannot be read"]),
     ],
@@ -135,6 +139,55 @@ def test_bad_tables_get_one_sentence(tmp_path: Path, name: str, text: str, words
     for word in words:
         assert word in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_columns_without_a_name_are_passed_over(tmp_path: Path) -> None:
+    # spreadsheets write `image,label,,` where a cell beside the table was once filled
+    (tmp_path / "t.csv").write_text("image,label,, ,\na.jpg,x,,,\nb.jpg,y,seen,,\n")
+    rows = read(tmp_path / "t.csv")
+    assert rows.labels == ["x", "y"] and rows.attributes == {}
+
+
+def test_damaged_parquet_gets_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    frame = pd.DataFrame({"image": ["a.jpg"] * 50, "label": [str(number) for number in range(50)]})
+    frame.to_parquet(path, compression=None)
+    whole = path.read_bytes()
+    for start in range(4, len(whole) - 8, 40):
+        path.write_bytes(whole[:start] + b"\xff" * 30 + whole[start + 30 :])
+        try:
+            read(path)
+        except UserError as error:
+            assert str(path) in str(error) and "\n" not in str(error)
+
+
+def test_the_home_folder_may_be_written_as_a_tilde(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tree.parent))
+    (tree / "t.csv").write_text("image,label\nclass0/0.jpg,x\n")
+    assert read("~/animals") == read(tree)
+    assert read("~/animals/t.csv") == read(tree / "t.csv")
+    for name, root in (("folder", "~/animals"), ("table", "~/animals/t.csv")):
+        assert sources.read(DataSettings(source=name, root=root)) == read(root)
+    with pytest.raises(UserError, match="there is no such folder"):
+        sources.read(DataSettings(source="folder", root="~nobody-of-this-name/animals"))
+
+
+def test_files_with_other_endings_are_counted(tree: Path, blob: Any) -> None:
+    for name in ("class0/a.tif", "class1/b.TIF", "class1/deep/c.gif", "class2/README", "class2/.hidden.gif"):
+        (tree / name).parent.mkdir(exist_ok=True)
+        (tree / name).write_bytes(blob(0))
+    rows = read(tree)
+    assert rows.left_out == {".tif": 2, ".gif": 1, "": 1}
+    assert len(rows.images) == 12
+
+
+def test_a_place_whose_name_is_not_utf8_is_refused(tree: Path) -> None:
+    odd = tree.rename(Path(os.fsdecode(os.fsencode(tree) + b"\xe9")))
+    (odd / "t.csv").write_text("image,label\nclass0/0.jpg,x\n")
+    for path in (odd, odd / "t.csv"):
+        with pytest.raises(UserError, match=r"animals\\xe9.*is not UTF-8; rename") as caught:
+            read(path)
+        assert str(caught.value).isascii()
 
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,26 @@ def test_broken_pictures_are_skipped_and_listed_up_to_a_share(tree: Path) -> Non
         path.write_bytes(b"")
     with pytest.raises(UserError, match="12 of 12"):
         load(tree, max_broken_share=1.0)
+
+
+def test_names_that_are_not_utf8_are_broken_pictures(tree: Path) -> None:
+    odd = tree / "class1" / os.fsdecode(b"caf\xe9.jpg")
+    (tree / "class1/0.jpg").rename(odd)
+    with pytest.raises(
+        UserError, match=r"1 of 12 .*class1/caf\\xe9\.jpg: its name is not UTF-8; rename"
+    ) as caught:
+        load(tree)
+    assert str(caught.value).isascii()
+    table = load(tree, max_broken_share=0.1)
+    assert [picture.where for picture in table.skipped] == [r"class1/caf\xe9.jpg"]
+    odd.rename(tree / "class1/café.jpg")
+    assert len(load(tree)) == 12
+
+
+def test_a_class_folder_whose_name_is_not_utf8_is_refused(tree: Path) -> None:
+    (tree / "class1").rename(tree / os.fsdecode(b"caf\xe9"))
+    with pytest.raises(UserError, match=r"3 of 12 .*caf\\xe9/0\.jpg: its name is not UTF-8; rename"):
+        load(tree)
 
 
 def test_hash_follows_content_and_not_the_place(tree: Path, tmp_path: Path, blob: Any) -> None:

@@ -1,8 +1,9 @@
 """Look at pictures before training on them; exit code 0 if clean, 2 otherwise.
 
-Finds missing and unreadable files, classes with one picture, classes in both training and test, and
-near-duplicate pictures across splits; says what is wrong, where, and how often. Of a public data set it also
-says where its sizes are not the official ones, which is no problem.
+Finds missing and unreadable files, a single class, classes with one picture, classes in both training and
+test, and near-duplicate pictures across splits; says what is wrong, where, and how often. It also says which
+files in a folder are left out by their ending, and where the sizes of a public data set are not the official
+ones, which is no problem.
 
 examples:
   saga data check furniture

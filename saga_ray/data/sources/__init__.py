@@ -3,7 +3,8 @@
 A source is a module with
 
 - ``rows(location: str | None) -> Rows``: what the data set holds, nothing opened yet. `location` is
-  `data.root` where the source was asked for by its file's name, and `data.source` where `matches` knew it;
+  `data.root` where the source was asked for by its file's name, and `data.source` where `matches` knew it,
+  with `~` put into full;
 - ``matches(path: str) -> bool``, only if it reads a user's own path.
 
 Everything after that (broken pictures, split, hash) is the same for all sources: `saga_ray.data.table.build`.
@@ -13,12 +14,14 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 from pathlib import Path
 from types import ModuleType
 
 from saga_ray.config.settings import DataSettings
 from saga_ray.data.rows import Rows
 from saga_ray.data.table import ImageTable, build
+from saga_ray.data.utf8 import is_utf8, printable
 from saga_ray.errors import UserError
 
 
@@ -30,11 +33,12 @@ def names() -> list[str]:
 def read(settings: DataSettings) -> Rows:
     """What the source that the settings name holds; no picture is opened."""
     if settings.source in names():
-        return _rows(_module(settings.source), settings.root)
+        return _rows(_module(settings.source), settings.root and os.path.expanduser(settings.root))
+    path = os.path.expanduser(settings.source)
     for name in names():
         module = _module(name)
-        if hasattr(module, "matches") and module.matches(settings.source):
-            return _rows(module, settings.source)
+        if hasattr(module, "matches") and module.matches(path):
+            return _rows(module, path)
     near = difflib.get_close_matches(settings.source, names(), n=1)
     raise UserError(
         f"data.source={settings.source!r} is neither a data set ({', '.join(names())}) nor an existing "
@@ -52,6 +56,10 @@ def _module(name: str) -> ModuleType:
 
 
 def _rows(module: ModuleType, location: str | None) -> Rows:
+    if location is not None and not is_utf8(os.path.abspath(location)):
+        raise UserError(
+            f"{printable(os.path.abspath(location))}: the path is not UTF-8; rename the file or folder"
+        )
     rows = module.rows(location)
     assert isinstance(rows, Rows)
     return rows

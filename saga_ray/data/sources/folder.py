@@ -1,15 +1,18 @@
 """A user's own pictures: one folder for each class.
 
 ``root/<class>/**/*.jpg`` (png, webp, bmp too), or ``root/<split>/<class>/**`` where the folders at the top
-are called train, validation (val), extra, test and nothing else. Hidden files and folders are left alone.
+are called train, validation (val), extra, test and nothing else. Hidden files and folders are left alone;
+files with other endings too, but they are counted.
 """
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 
 from saga_ray.data.rows import SPELLINGS, Rows
+from saga_ray.data.utf8 import printable
 from saga_ray.errors import UserError
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
@@ -30,33 +33,41 @@ def rows(location: str | None) -> Rows:
     tops = [folder.name for folder in _folders(root)]
     split_at_top = bool(tops) and all(top.lower() in SPELLINGS for top in tops)
     classes = [folder for top in tops for folder in _folders(root / top)] if split_at_top else _folders(root)
-    pictures = [(folder, picture) for folder in classes for picture in pictures_in(folder)]
+    files = [(folder, file) for folder in classes for file in _files_in(folder)]
+    pictures = [(folder, file) for folder, file in files if _is_picture(file)]
     if not pictures:
         raise UserError(
             f"{root}: there are no pictures ({', '.join(sorted(EXTENSIONS))}) in folders, one folder a class"
         )
-    where = [picture.relative_to(root).as_posix() for _, picture in pictures]
+    where = [printable(picture.relative_to(root).as_posix()) for _, picture in pictures]
+    others = Counter(printable(file.suffix.lower()) for _, file in files if not _is_picture(file))
     splits = [SPELLINGS[folder.parent.name.lower()] for folder, _ in pictures] if split_at_top else None
     return Rows(
-        name=root.resolve().name,
+        name=printable(root.resolve().name),
         images=[str(picture.absolute()) for _, picture in pictures],
         where=where,
-        labels=[folder.name for folder, _ in pictures],
+        labels=[printable(folder.name) for folder, _ in pictures],
         splits=splits,
+        left_out=dict(others.most_common()),
     )
 
 
 def pictures_in(folder: Path) -> list[Path]:
     """All pictures below a folder, in the order of their paths; hidden files and folders are left alone."""
-    found = []
+    return [file for file in _files_in(folder) if _is_picture(file)]
+
+
+def _files_in(folder: Path) -> list[Path]:
+    found: list[Path] = []
     for parent, below, files in os.walk(folder, followlinks=True):
         below[:] = sorted(name for name in below if not name.startswith("."))
         # macOS leaves `._name.jpg` beside `name.jpg`: they start with a dot too
-        pictures = [
-            name for name in files if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS
-        ]
-        found += [Path(parent) / name for name in pictures]
+        found += [Path(parent) / name for name in files if not name.startswith(".")]
     return sorted(found)
+
+
+def _is_picture(file: Path) -> bool:
+    return file.suffix.lower() in EXTENSIONS
 
 
 def _folders(root: Path) -> list[Path]:

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from saga_ray.data.pictures import Source, is_address
 from saga_ray.data.rows import Rows, split_name
+from saga_ray.data.utf8 import is_utf8, printable
 from saga_ray.errors import UserError
 
 EXTENSIONS = {".csv", ".parquet", ".jsonl"}
@@ -48,6 +49,13 @@ def rows(location: str | None) -> Rows:
     for label, spot in zip(texts["label"], place, strict=True):
         if not label:
             raise UserError(f"{spot}: the label is empty")
+    for name, column in texts.items():
+        for text, spot in zip(column, place, strict=True):
+            if not is_utf8(text):
+                raise UserError(
+                    f"{spot}: {name!r} is {text!r}, with half a character (a lone surrogate), which no file "
+                    "can hold; correct it"
+                )
     splits = (
         [split_name(split, spot) for split, spot in zip(texts["split"], place, strict=True)]
         if "split" in texts
@@ -57,7 +65,7 @@ def rows(location: str | None) -> Rows:
         name=path.stem,
         images=images,
         where=[
-            f"{spot} ({value})" if isinstance(value, str) else spot
+            f"{spot} ({printable(value)})" if isinstance(value, str) else spot
             for spot, value in zip(place, columns["image"], strict=True)
         ],
         labels=texts["label"],
@@ -76,7 +84,7 @@ def _read(path: Path) -> Columns:
                 return {name: table[name].to_pylist() for name in table.column_names}
             case _:
                 return _read_jsonl(path)
-    except (csv.Error, pa.ArrowInvalid, UnicodeDecodeError) as error:
+    except (csv.Error, pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as a table: {str(error).splitlines()[0]}") from error
 
 
@@ -86,7 +94,13 @@ def _read_csv(path: Path) -> Columns:
     with path.open(encoding="utf-8-sig", newline="") as file:
         records = csv.reader(file)
         header = next(records, [])
-        columns: Columns = {name: [] for name in header}
+        # spreadsheets write commas for empty columns too
+        columns: Columns = {name: [] for name in header if name.strip()}
+        for name in columns:
+            if header.count(name) > 1:
+                raise UserError(
+                    f"{path}: {header.count(name)} columns are called {name!r}; rename all but one of them"
+                )
         for record in records:
             if not record:
                 continue
@@ -95,7 +109,8 @@ def _read_csv(path: Path) -> Columns:
                     f"{path} line {records.line_num}: has {len(record)} fields, the first line {len(header)}"
                 )
             for name, value in zip(header, record, strict=True):
-                columns[name].append(value)
+                if name in columns:
+                    columns[name].append(value)
     return columns
 
 
