@@ -20,7 +20,10 @@ if TYPE_CHECKING:  # heavy, and not needed for help
 def data_arguments(parser: argparse.ArgumentParser) -> None:
     """Which pictures, and how many actors embed them."""
     parser.add_argument(
-        "--data", required=True, metavar="SOURCE_OR_PATH", help="a data set's name, a folder or a table"
+        "--data",
+        required=True,
+        metavar="SOURCE_OR_PATH",
+        help="a data set's name, a folder or a table; labels are kept, and not needed",
     )
     parser.add_argument("--root", metavar="DIR", help="folder of a public data set's official release")
     parser.add_argument(
@@ -42,8 +45,10 @@ def pictures(args: argparse.Namespace) -> Iterator[tuple[ImageTable, How]]:
     check_workers(args.workers)
     settings = Settings()
     settings.data.source, settings.data.root = args.data, args.root
+    if not args.part:  # no part is held out, and so pictures of one class or without labels do too
+        settings.data.test_share = settings.data.validation_share = 0.0
     with redirect_stdout(sys.stderr):
-        table = sources.load(settings.data, settings.seed)
+        table = sources.load(settings.data, settings.seed, labelled=False)
         if args.part:
             table = table.part(args.part)
             if not len(table):

@@ -204,6 +204,26 @@ def test_what_cannot_be_built_is_said_in_a_sentence(
 
 
 @pytest.mark.slow  # 35 s; tests/retrieval/test_embed.py compares the two ways as well
+def test_pictures_of_one_class_or_without_labels_are_indexed_and_added(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loose = make_pictures(tmp_path / "loose", ["a", "b", "deep/er/c"])
+    (tmp_path / "table.csv").write_text("image,id\nloose/a.png,first\nloose/b.png,second\n")
+    product = make_pictures(tmp_path / "one", ["product/a", "product/b"], seed=1)
+    folder = tmp_path / "index"
+    assert saga(capsys, "index", "build", model, "--data", loose, "--output", folder)["size"] == 3
+    for data, size in ((tmp_path / "table.csv", 5), (product, 7)):
+        assert saga(capsys, "index", "add", folder, "--data", data)["size"] == size
+    rows = Index(folder).rows.read_all()
+    labels = dict(zip(rows["id"].to_pylist(), rows["label"].to_pylist(), strict=True))
+    assert labels == {
+        **{"a.png": "", "b.png": "", "deep/er/c.png": "deep", "first": "", "second": ""},
+        **{"product/a.png": "product", "product/b.png": "product"},
+    }
+    capsys.readouterr()
+    assert main(["evaluate", str(model), "--data", str(loose)]) == 2, "classes are needed there"
+
+
 def test_an_output_that_cannot_be_written_is_said_before_any_picture_is_looked_at(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

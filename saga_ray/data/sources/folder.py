@@ -23,8 +23,10 @@ def matches(path: str) -> bool:
     return Path(path).is_dir()
 
 
-def rows(location: str | None) -> Rows:
-    """List the pictures in the order of their paths; pictures outside a class's folder are left alone."""
+def rows(location: str | None, *, labelled: bool = True) -> Rows:
+    """List the pictures in the order of their paths; those outside a class's folder are left alone, or, where
+    they need not be `labelled`, have an empty label.
+    """
     if location is None:
         raise UserError("data.source=folder needs data.root, the folder that holds one folder for each class")
     root = Path(location)
@@ -33,20 +35,26 @@ def rows(location: str | None) -> Rows:
     tops = [folder.name for folder in _folders(root)]
     split_at_top = bool(tops) and all(top.lower() in SPELLINGS for top in tops)
     classes = [folder for top in tops for folder in _folders(root / top)] if split_at_top else _folders(root)
-    files = [(folder, file) for folder in classes for file in _files_in(folder)]
-    pictures = [(folder, file) for folder, file in files if _is_picture(file)]
+    files = [(folder.name, file) for folder in classes for file in _files_in(folder)]
+    if not labelled:
+        within = {file for _, file in files}
+        files += [("", file) for file in _files_in(root) if file not in within]
+        files.sort(key=lambda each: each[1])
+        split_at_top = split_at_top and all(file.parent != root for _, file in files)
+    pictures = [(label, file) for label, file in files if _is_picture(file)]
     if not pictures:
         raise UserError(
-            f"{root}: there are no pictures ({', '.join(sorted(EXTENSIONS))}) in folders, one folder a class"
+            f"{root}: there are no pictures ({', '.join(sorted(EXTENSIONS))})"
+            + (" in folders, one folder a class" if labelled else "")
         )
-    where = [printable(picture.relative_to(root).as_posix()) for _, picture in pictures]
+    parts = [picture.relative_to(root).parts for _, picture in pictures]
     others = Counter(printable(file.suffix.lower()) for _, file in files if not _is_picture(file))
-    splits = [SPELLINGS[folder.parent.name.lower()] for folder, _ in pictures] if split_at_top else None
+    splits = [SPELLINGS[part[0].lower()] for part in parts] if split_at_top else None
     return Rows(
         name=printable(root.resolve().name),
         images=[str(picture.absolute()) for _, picture in pictures],
-        where=where,
-        labels=[printable(folder.name) for folder, _ in pictures],
+        where=[printable("/".join(part)) for part in parts],
+        labels=[printable(label) for label, _ in pictures],
         splits=splits,
         left_out=dict(others.most_common()),
     )

@@ -30,14 +30,18 @@ def matches(path: str) -> bool:
     return Path(path).suffix.lower() in EXTENSIONS
 
 
-def rows(location: str | None) -> Rows:
-    """Read the table. Raises UserError for what is missing, with the file and the row."""
+def rows(location: str | None, *, labelled: bool = True) -> Rows:
+    """Read the table. Raises UserError for what is missing, with the file and the row; labels only where the
+    pictures must be `labelled`.
+    """
     if location is None:
         raise UserError("data.source=table needs data.root, a CSV, Parquet or JSONL file")
     path = Path(location)
     if not path.is_file():
         raise UserError(f"{path}: there is no such table")
     columns = _read(path)
+    if not labelled:
+        columns.setdefault("label", [""] * len(columns.get("image", [])))
     for name in ("image", "label"):
         if name not in columns:
             raise UserError(f"{path}: the table has no column {name!r}; its columns are {', '.join(columns)}")
@@ -47,7 +51,7 @@ def rows(location: str | None) -> Rows:
     texts = {name: [_text(value) for value in column] for name, column in columns.items() if name != "image"}
     place = [f"{path.name} row {number}" for number in range(1, len(images) + 1)]
     for label, spot in zip(texts["label"], place, strict=True):
-        if not label:
+        if labelled and not label:
             raise UserError(f"{spot}: the label is empty")
     for name, column in texts.items():
         for text, spot in zip(column, place, strict=True):
