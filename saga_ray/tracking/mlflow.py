@@ -1,7 +1,8 @@
 """The only place that imports MLflow: one run for a command, a nested run for each of its arms.
 
-Written to by the driver alone. Consumes settings, step records, results and folders; a store that stops
-answering in mid-run costs its metrics, never the training.
+Written to by the driver alone. Consumes settings, step records, results and folders. A store that stops
+answering in mid-run costs what it does not take, never the training: step metrics wait until it answers
+again, all else is tried again for a while.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ import shlex
 import sys
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import mlflow
 from mlflow.entities import Metric, Param, RunTag
@@ -26,6 +29,8 @@ from saga_ray.errors import Stopped, UserError
 from saga_ray.tracking import pyfunc
 from saga_ray.tracking.address import hide_password, without_password
 from saga_ray.tracking.parameters import parameters
+
+Value = TypeVar("Value")
 
 logger = logging.getLogger(__name__)
 for noisy in ("mlflow", "alembic"):
@@ -39,6 +44,10 @@ METRICS_A_REQUEST = 1000  # MLflow's own limits
 PARAMS_A_REQUEST = 100
 LONGEST_PARAM = 6000
 LONGEST_TAG = 5000
+PATIENCE_S, PAUSE_S = 120.0, 5.0
+"""How long, and how often, what is no step metric is tried again."""
+TEMPORARY = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
+"""Error codes of a store that may answer later; those of a database or a network are the first."""
 OF_EVERY_STEP = "seconds/step"
 """A metric that every step logs."""
 
@@ -65,6 +74,8 @@ class _Run:
     def flush(self) -> None:
         """Send what waits. Where the store does not answer it goes on waiting, and a warning says so once."""
         self._flushed_at = time.monotonic()
+        if not self._begun():
+            return
         try:
             while self._waiting:
                 self._client.log_batch(self.run_id, metrics=self._waiting[:METRICS_A_REQUEST])
@@ -74,7 +85,23 @@ class _Run:
                 logger.warning("MLflow does not take metrics (training goes on): %s", first_line(error))
             self._complained = True
 
-    def log_params(self, settings: Job) -> None:
+    def _begun(self) -> bool:
+        """Whether the store has this run."""
+        return True
+
+    def _patiently(self, what: str, work: Callable[[], Value]) -> Value | None:
+        """What `work` gives. Where the store does not take it in `PATIENCE_S`, none, and a warning."""
+        began = time.monotonic()
+        while True:
+            try:
+                return work()
+            except MlflowException as error:
+                if error.error_code not in TEMPORARY or time.monotonic() - began > PATIENCE_S:
+                    logger.warning("MLflow does not take %s (training goes on): %s", what, first_line(error))
+                    return None
+            time.sleep(PAUSE_S)
+
+    def _log_params(self, settings: Job) -> None:
         """Every setting as ``section.field``; those that a resumed run has already are left as they are."""
         known = self._client.get_run(self.run_id).data.params
         values = parameters(settings)
@@ -84,20 +111,25 @@ class _Run:
 
     def tag(self, tags: Mapping[str, str]) -> None:
         """Facts about the run that are neither settings nor measures: the data set's hash, versions."""
-        self._client.log_batch(
-            self.run_id, tags=[RunTag(name, str(value)[:LONGEST_TAG]) for name, value in tags.items()]
-        )
+        made = [RunTag(name, str(value)[:LONGEST_TAG]) for name, value in tags.items()]
+        self._patiently("tags", lambda: self._client.log_batch(self.run_id, tags=made))
 
     def log_path(self, path: Path, name: str | None = None) -> None:
         """Keep a file, or a folder under `name`, as an artifact."""
-        if path.is_dir():
-            self._client.log_artifacts(self.run_id, str(path), name or path.name)
-        else:
-            self._client.log_artifact(self.run_id, str(path), name)
+
+        def log() -> None:
+            if path.is_dir():
+                self._client.log_artifacts(self.run_id, str(path), name or path.name)
+            else:
+                self._client.log_artifact(self.run_id, str(path), name)
+
+        self._patiently(path.name, log)
 
     def _close(self, error: BaseException | None) -> None:
         """End the run as finished, as stopped, or as failed with the error's first line as a tag."""
         self.flush()
+        if not self._begun():
+            return
         stopped = isinstance(error, KeyboardInterrupt | Stopped)
         try:
             if error is not None and not stopped:
@@ -108,13 +140,31 @@ class _Run:
 
 
 class ArmRun(_Run):
-    """An arm's nested run; a context that marks it finished or failed."""
+    """An arm's nested run; a context that marks it finished or failed. Where the store does not answer, it
+    begins when the store does.
+    """
 
-    def __init__(self, run_id: str) -> None:
-        super().__init__(run_id)
-        history = self._client.get_metric_history(run_id, OF_EVERY_STEP)
-        self.last_step = max((metric.step for metric in history), default=-1)
+    def __init__(self, begin: Callable[[], str], settings: Job) -> None:
+        """`begin` starts the run, or goes on with it, and gives its id."""
+        super().__init__(run_id="")
+        self._begin, self._settings, self._whole = begin, settings, False
+        self.last_step = -1
         """Of the steps that the store had when this session began; -1: none."""
+        self._patiently("the start of an arm's run", self._start)
+
+    def _start(self) -> None:
+        """As far as the store answers; what is done already is not done again."""
+        self.run_id = self.run_id or self._begin()
+        history = self._client.get_metric_history(self.run_id, OF_EVERY_STEP)
+        self.last_step = max((metric.step for metric in history), default=-1)
+        self._log_params(self._settings)
+        self._whole = True
+
+    def _begun(self) -> bool:
+        if not self._whole:
+            with suppress(MlflowException):
+                self._start()
+        return bool(self.run_id)
 
     def __enter__(self) -> Self:
         return self
@@ -124,26 +174,33 @@ class ArmRun(_Run):
     ) -> None:
         self._close(error)
 
-    def log_encoder(self, folder: Path, *, image_size: int, embedding_size: int) -> str:
-        """Log an encoder's folder (configuration, safetensors) as a model with signature; returns its URI.
+    def log_encoder(self, folder: Path, *, image_size: int, embedding_size: int) -> str | None:
+        """Log an encoder's folder (configuration, safetensors) as a model with signature; returns its URI,
+        none where the store does not take it.
 
         ``mlflow.pyfunc.load_model(uri).predict(images)`` takes uint8 pictures (B, image_size, image_size, 3)
         and gives float32 embeddings (B, embedding_size).
         """
         return self._log_model("encoder", pyfunc.encoder(folder, image_size, embedding_size))
 
-    def log_embedder(self, folder: Path, *, embedding_size: int) -> str:
-        """Log the folder of an embedder of composed retrieval; returns its URI.
+    def log_embedder(self, folder: Path, *, embedding_size: int) -> str | None:
+        """Log the folder of an embedder of composed retrieval; returns its URI, none where the store does not
+        take it.
 
         ``mlflow.pyfunc.load_model(uri).predict(table)`` takes a pandas table with the columns ``image``
         (bytes) and ``text``, one of them or both, and gives float32 embeddings (B, embedding_size).
         """
         return self._log_model("embedder", pyfunc.embedder(folder, embedding_size))
 
-    def _log_model(self, name: str, described: dict[str, Any]) -> str:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # asks for an example; the signature is exact
-            return str(mlflow.pyfunc.log_model(name=name, **described).model_uri)
+    def _log_model(self, name: str, described: dict[str, Any]) -> str | None:
+        def log() -> str:
+            if not self._whole:
+                self._start()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # asks for an example; the signature is exact
+                return str(mlflow.pyfunc.log_model(name=name, **described).model_uri)
+
+        return self._patiently(f"the {name}", log)
 
 
 class Tracker(_Run):
@@ -200,7 +257,7 @@ class Tracker(_Run):
                 f"tracking.uri: MLflow's store {without_password(uri)} cannot be used: {why}"
             ) from error
         tracker = cls(run.info.run_id, experiment_id, uri)
-        tracker.log_params(settings)
+        tracker._patiently("settings", lambda: tracker._log_params(settings))
         return tracker
 
     def __enter__(self) -> Self:
@@ -213,19 +270,21 @@ class Tracker(_Run):
 
     def arm(self, name: str, settings: Job) -> ArmRun:
         """Start an arm's nested run, or go on with the one it had before this run was resumed."""
-        known = self._known(name)
-        run = mlflow.start_run(
-            run_id=known,
-            run_name=None if known else name,
-            experiment_id=self._experiment_id,
-            nested=True,
-            parent_run_id=self.run_id,
-            tags=None if known else {"saga.arm": name},
-            log_system_metrics=False,
-        )
-        arm = ArmRun(run.info.run_id)
-        arm.log_params(settings)
-        return arm
+
+        def begin() -> str:
+            known = self._known(name)
+            run = mlflow.start_run(
+                run_id=known,
+                run_name=None if known else name,
+                experiment_id=self._experiment_id,
+                nested=True,
+                parent_run_id=self.run_id,
+                tags=None if known else {"saga.arm": name},
+                log_system_metrics=False,
+            )
+            return str(run.info.run_id)
+
+        return ArmRun(begin, settings)
 
     def _known(self, arm: str) -> str | None:
         """The nested run of an arm, of this session or of one before."""
@@ -240,7 +299,7 @@ class Tracker(_Run):
         for arm, measured in test.items():
             numbers = {name: value for name, value in measured.items() if isinstance(value, int | float)}
             self.log_metrics({f"test/{arm}/{name}": value for name, value in numbers.items()})
-            own = self._known(arm)
+            own = self._patiently(f"the scores of {arm}", partial(self._known, arm))
             if own is not None:
                 arm_run = _Run(own)
                 arm_run.log_metrics({f"test/{name}": value for name, value in numbers.items()})

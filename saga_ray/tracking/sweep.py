@@ -50,16 +50,25 @@ class SweepTracker(Tracker):
         """
         client = mlflow.MlflowClient()
         try:
-            [run] = client.search_runs(
+            runs = client.search_runs(
                 [self._experiment_id],
                 f"tags.`mlflow.parentRunId` = '{trial_run}' and tags.`saga.arm` = '{arm}'",
             )
-            [model] = client.search_logged_models(
-                [self._experiment_id], f"source_run_id = '{run.info.run_id}'"
-            )
+            models = [
+                model
+                for run in runs
+                for model in client.search_logged_models(
+                    [self._experiment_id], f"source_run_id = '{run.info.run_id}'"
+                )
+            ]
+            if not models:
+                raise UserError(
+                    f"MLflow has no model of the winner's arm {arm}: its store did not take it when the "
+                    "trial ended"
+                )
             facts = {metric_name(key): str(value) for key, value in tags.items()}
             with redirect_stderr(StringIO()):  # MLflow prints what it does
-                version = mlflow.register_model(model.model_uri, name, tags=facts)
+                version = mlflow.register_model(models[0].model_uri, name, tags=facts)
             client.set_registered_model_alias(name, ALIAS, version.version)
         except MlflowException as error:
             raise UserError(f"MLflow does not register the model: {first_line(error)}") from error

@@ -7,7 +7,9 @@ import sqlite3
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Timer
 
 import mlflow
 import pytest
@@ -163,6 +165,62 @@ def test_training_survives_a_store_that_stops_answering(home: Path, caplog: pyte
     history = mlflow.MlflowClient().get_metric_history(arm.run_id, "loss/metric")
     assert [point.value for point in history] == [1.0, 0.5]
     assert sum("does not take metrics" in record.message for record in caplog.records) == 1
+
+
+def test_a_store_that_is_gone_for_a_while_costs_an_arm_nothing(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("saga_ray.tracking.mlflow.PATIENCE_S", 0.0)
+    monkeypatch.setattr("saga_ray.tracking.mlflow.PAUSE_S", 0.0)
+    (tmp_path / "note.txt").write_text("kept")
+    with Tracker.start(settings(), home, nodes=1) as tracker:
+        with away(home, "runs"):
+            with tracker.arm("start", settings()) as lost:
+                tracker.tag({"data.hash": "ab12"})
+                tracker.log_path(tmp_path / "note.txt")
+            arm = tracker.arm("saga", settings())
+            arm.log_metrics({"loss/metric": 1.0}, 0)
+            arm.flush()
+            assert lost.run_id == arm.run_id == ""
+        with arm:
+            arm.log_metrics({"loss/metric": 2.0}, 1)
+    said = [record.message for record in caplog.records]
+    assert any("does not take the start of an arm's run (training goes on)" in each for each in said)
+    assert any("does not take tags" in each for each in said)
+    late = stored(arm.run_id)
+    assert stored(tracker.run_id).info.status == late.info.status == "FINISHED"
+    assert late.data.params["rollout.group_size"] == "8" and not stored(tracker.run_id).data.tags.get(
+        "data.hash"
+    )
+    history = mlflow.MlflowClient().get_metric_history(arm.run_id, "loss/metric")
+    assert [(point.step, point.value) for point in history] == [(0, 1.0), (1, 2.0)]
+
+
+def test_what_is_no_step_metric_is_tried_again_until_the_store_answers(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("saga_ray.tracking.mlflow.PAUSE_S", 0.05)
+    with Tracker.start(settings(), home, nodes=1) as tracker:
+        gone = away(home, "runs")
+        gone.__enter__()
+        back = Timer(0.5, gone.__exit__, (None, None, None))
+        back.start()
+        with tracker.arm("saga", settings()) as arm:
+            pass
+        tracker.tag({"data.hash": "ab12"})
+        back.join()
+    assert stored(arm.run_id).data.params["rollout.group_size"] == "8"
+    assert stored(tracker.run_id).data.tags["data.hash"] == "ab12"
+
+
+@contextmanager
+def away(home: Path, table: str) -> Iterator[None]:
+    """The store answers with errors while the block runs."""
+    with sqlite3.connect(home / "mlflow.db") as database:
+        database.execute(f"ALTER TABLE {table} RENAME TO {table}_away")
+    yield
+    with sqlite3.connect(home / "mlflow.db") as database:
+        database.execute(f"ALTER TABLE {table}_away RENAME TO {table}")
 
 
 def test_a_deleted_experiment_is_named(home: Path) -> None:
