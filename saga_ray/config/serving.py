@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from saga_ray.config.checking import check_as
+from saga_ray.config.names import nearest
 from saga_ray.config.overrides import apply
 from saga_ray.config.settings import Count, Section
 
@@ -37,7 +38,9 @@ class ServeSettings(Section):
         None, description="file with the bearer token that clients must send; none: no token is asked for"
     )
 
-    request_mib: Amount = Field(32.0, description="largest body of a request, in MiB")
+    request_mib: Amount = Field(
+        32.0, description="largest body of a request, with the pictures that are fetched for it, in MiB"
+    )
     request_pictures: Count = Field(256, description="most pictures and texts in a request")
     text_characters: Count = Field(
         10_000,
@@ -60,7 +63,9 @@ class ServeSettings(Section):
         128, description="requests that an API replica works on at the same time; more get 429"
     )
     waiting_mib: Amount = Field(
-        256.0, description="bodies that an API replica holds at the same time, in MiB"
+        256.0,
+        description="bodies, and pictures fetched for them, that an API replica holds at the same time, in "
+        "MiB; more get 429",
     )
     waiting_pictures: Count = Field(
         1024,
@@ -109,6 +114,21 @@ class ServeSettings(Section):
     def replicas_are_apart(self) -> bool:
         """See `apart`."""
         return self.gpus_per_model > 0 if self.apart is None else self.apart
+
+    @field_validator("formats")
+    @classmethod
+    def _pillow_reads(cls, formats: list[str]) -> list[str]:
+        from PIL import Image  # only where formats are given: `Image.init` loads all that Pillow knows
+
+        if not formats:
+            raise ValueError("name one format at least, such as JPEG")
+        Image.init()
+        for name in formats:
+            if name.upper() not in Image.OPEN:
+                meant = nearest(name, Image.OPEN)
+                hint = f": did you mean {meant!r}?" if meant else ""
+                raise ValueError(f"{name!r} is no format that Pillow reads{hint}")
+        return [name.upper() for name in formats]
 
     @model_validator(mode="after")
     def _fits_together(self) -> ServeSettings:

@@ -15,12 +15,25 @@ class Budget:
         self.limit, self.taken = limit, 0.0
 
     @contextmanager
-    def take(self, amount: float = 1) -> Iterator[None]:
+    def take(self, amount: float = 1) -> Iterator[Share]:
         """Hold an amount during the block. Raises Full where less is left."""
-        if self.taken + amount > self.limit:
-            raise Full
-        self.taken += amount
+        share = Share(self)
+        share.grow(amount)
         try:
-            yield
+            yield share
         finally:
-            self.taken -= amount
+            self.taken -= share.amount
+
+
+class Share:
+    """What one holder has of a budget."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget, self.amount = budget, 0.0
+
+    def grow(self, amount: float) -> None:
+        """Hold more. Raises Full where less is left."""
+        if self._budget.taken + amount > self._budget.limit:
+            raise Full
+        self._budget.taken += amount
+        self.amount += amount

@@ -204,8 +204,10 @@ def application(settings: ServeSettings) -> serve.Application:
     model = pin(settings)
     read_token(settings)
     absolute = settings.model_copy()
-    if settings.index is not None:
-        absolute.index = str(Path(settings.index).expanduser().resolve())
+    for name in ("index", "token_file"):  # replicas work in folders of their own
+        path = getattr(settings, name)
+        if path is not None:
+            setattr(absolute, name, str(Path(path).expanduser().absolute()))
     values = absolute.model_dump()
     sums = _deployment(Sums, SUMS, ray_actor_options={"num_cpus": 0}).bind()
     needs = {"num_cpus": settings.cpus_per_model, "num_gpus": settings.gpus_per_model}

@@ -63,6 +63,13 @@ def not_taken(kind: Kind, param: str | None = None) -> ApiError:
     )
 
 
+def too_large(what: str, mib: float) -> ApiError:
+    """A request is larger than allowed."""
+    return ApiError(
+        413, f"{what} is larger than {mib:g} MiB: send fewer or smaller pictures", code="too_large"
+    )
+
+
 def overloaded(retry_after_s: int) -> ApiError:
     """The queue is full."""
     return ApiError(

@@ -15,10 +15,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from saga_ray.config.serving import ServeSettings
 from saga_ray.serve.admission import Budget
 from saga_ray.serve.backend import Full
-from saga_ray.serve.errors import ApiError, overloaded, reply
+from saga_ray.serve.errors import ApiError, overloaded, reply, too_large
+from saga_ray.serve.held import HELD, MIB, Held
 from saga_ray.serve.metrics import Meter
 
-MIB = 1 << 20
 WITHOUT_TOKEN = ("/", "/healthz", "/readyz", "/docs", "/openapi.json")
 """Nothing about the pictures is seen here; the page asks for the token itself."""
 NOT_LIMITED = ("/", "/healthz", "/readyz", "/docs", "/openapi.json", "/metrics")
@@ -70,8 +70,9 @@ class Gate:
         try:
             self._check_token(scope, path)
             size = self._size(scope)
-            with self._requests.take(), self._bytes.take(size):
-                await _Timed(self._app, self._settings, self._largest)(scope, receive, send)
+            with self._requests.take(), self._bytes.take(size) as share:
+                scope[HELD] = held = Held(share, self._settings.request_mib)
+                await _Timed(self._app, self._settings, held)(scope, receive, send)
         except Full:
             await reply(overloaded(self._settings.retry_after_s))(scope, receive, send)
         except ApiError as error:
@@ -101,16 +102,16 @@ class Gate:
         if not declared.isdigit():
             raise ApiError(400, "the header Content-Length is no number")
         if int(declared) > self._largest:
-            raise too_large(self._settings.request_mib)
+            raise too_large("the body", self._settings.request_mib)
         return int(declared)
 
 
 class _Timed:
     """Passes one request on with its limits of time and size; see `Gate`."""
 
-    def __init__(self, app: ASGIApp, settings: ServeSettings, largest: int) -> None:
-        self._app, self._settings, self._largest = app, settings, largest
-        self._received, self._complete, self._started = 0, False, False
+    def __init__(self, app: ASGIApp, settings: ServeSettings, held: Held) -> None:
+        self._app, self._settings, self._held = app, settings, held
+        self._complete, self._started = False, False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         deadline = asyncio.get_running_loop().time() + self._settings.receive_s
@@ -125,10 +126,8 @@ class _Timed:
                 raise ApiError(
                     408, f"the body did not arrive within {self._settings.receive_s:g} s", code="timeout"
                 ) from None
-            self._received += len(message.get("body", b""))
             self._complete = not message.get("more_body", False)
-            if self._received > self._largest:
-                raise too_large(self._settings.request_mib)
+            self._held.add(len(message.get("body", b"")))
             return message
 
         async def noting(message: Message) -> None:
@@ -144,15 +143,6 @@ class _Timed:
             raise ApiError(
                 504, f"the request took more than {self._settings.request_s:g} s", code="timeout"
             ) from None
-
-
-def too_large(mib: float) -> ApiError:
-    """The body is larger than allowed."""
-    return ApiError(
-        413,
-        f"the body is larger than {mib:g} MiB: send fewer or smaller pictures",
-        code="too_large",
-    )
 
 
 def _header(scope: Scope, name: bytes) -> bytes | None:

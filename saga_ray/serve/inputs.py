@@ -10,6 +10,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 import aiohttp
 
 from saga_ray.serve.errors import ApiError, InvalidPicture
+from saga_ray.serve.held import Held
 
 DATA_URL = re.compile(r"data:(?P<kind>[^;,]*)(?:;[^;,]*)*?(?P<base64>;base64)?,", re.ASCII)
 FETCH_S = 10.0
@@ -33,7 +34,10 @@ def from_data_url(text: str) -> bytes:
         raise InvalidPicture("is not given as it should be: data:image/…;base64,… is expected")
     rest = text[head.end() :]
     if head["base64"] is None:
-        return unquote_to_bytes(rest)
+        try:
+            return unquote_to_bytes(rest)
+        except UnicodeEncodeError:
+            raise InvalidPicture("is no valid data URL") from None
     return from_base64(rest)
 
 
@@ -50,12 +54,11 @@ def from_base64(text: str) -> bytes:
 class Fetcher:
     """Fetches pictures from addresses that begin with an allowed prefix, and from no others."""
 
-    def __init__(self, prefixes: list[str], largest: int) -> None:
-        """`largest`: bytes of a picture."""
-        self._prefixes, self._largest = prefixes, largest
+    def __init__(self, prefixes: list[str]) -> None:
+        self._prefixes = prefixes
 
-    async def __call__(self, address: str) -> bytes:
-        """The bytes at an address. Raises ApiError."""
+    async def __call__(self, address: str, held: Held) -> bytes:
+        """The bytes at an address, which the request then holds. Raises ApiError, and Full for no room."""
         if not self._allowed(address):
             raise ApiError(
                 400,
@@ -74,9 +77,8 @@ class Fetcher:
                     raise InvalidPicture(f"could not be fetched: its server answered {answer.status}")
                 content = bytearray()
                 async for chunk in answer.content.iter_chunked(1 << 16):
+                    held.add(len(chunk), "the body with the pictures fetched for it")
                     content += chunk
-                    if len(content) > self._largest:
-                        raise InvalidPicture("at that address is too large", 413)
                 return bytes(content)
         except (aiohttp.ClientError, TimeoutError, ValueError):
             raise InvalidPicture("could not be fetched from its address") from None

@@ -20,6 +20,7 @@ from saga_ray.serve.deployment import QUIET, application
 from saga_ray.train.cluster import address_of, cluster
 
 APP = "saga"
+LAST_PORT = 65_535
 
 
 def run(
@@ -31,6 +32,8 @@ def run(
     ray_settings = Settings()
     ray_settings.ray.address = address
     joined = address_of(ray_settings) is not None
+    if not 1 <= port <= LAST_PORT:
+        raise UserError(f"--port {port} is no port: choose one from 1 to {LAST_PORT}")
     if not joined:
         _check_port(host, port)
     app = application(settings)

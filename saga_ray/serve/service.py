@@ -15,7 +15,6 @@ from saga_ray.config.serving import ServeSettings
 from saga_ray.serve.admission import Budget
 from saga_ray.serve.backend import Backend, BadText, Card, Item, Kind, Pixels, WrongSize
 from saga_ray.serve.errors import ApiError, InvalidPicture, not_taken
-from saga_ray.serve.gate import MIB
 from saga_ray.serve.inputs import Fetcher, from_base64
 from saga_ray.serve.metrics import Meter
 from saga_ray.serve.pictures import Decoder
@@ -26,6 +25,8 @@ TRIES = 3
 """For pictures that were decoded for a model that is being replaced by one of another picture size."""
 Source = bytes | str
 """A picture as a client sent it: its bytes, or base64 or a data URL of them."""
+Fetch = Callable[[], Awaitable[bytes]]
+"""Fetches a picture of which a client sent the address."""
 T = TypeVar("T")
 
 
@@ -35,7 +36,7 @@ class Asked:
 
     param: str
     """Names it, or its picture where it has one, in complaints."""
-    source: Source | None = None
+    source: Source | Fetch | None = None
     text: str | None = None
 
     @property
@@ -56,7 +57,7 @@ class Service:
 
     def __init__(self, settings: ServeSettings, backend: Backend, meter: Meter) -> None:
         self.settings, self.backend, self.meter = settings, backend, meter
-        self.fetch = Fetcher(settings.url_prefixes, int(settings.request_mib * MIB))
+        self.fetch = Fetcher(settings.url_prefixes)
         self._decoder = Decoder(
             settings.formats, megapixels=settings.picture_megapixels, side=settings.picture_side
         )
@@ -75,7 +76,8 @@ class Service:
     async def with_items(
         self, asked: Sequence[Asked], call: Callable[[list[Item]], Awaitable[T]], *, endpoint: str
     ) -> T:
-        """What `call` gives for the items, whose texts are checked and whose pictures are decoded first.
+        """What `call` gives for the items, whose texts are checked and whose pictures are fetched and decoded
+        first.
 
         Raises ApiError for what cannot be used, Full where there is no room.
         """
@@ -85,9 +87,10 @@ class Service:
                 if each.kind not in card.takes:
                     raise not_taken(each.kind, each.text_param)
                 self._check_text(each, _named(asked, place))
+            sources = [await each.source() if callable(each.source) else each.source for each in asked]
             size = card.image_size
             for _ in range(TRIES):
-                items = await self._decode(asked, size)
+                items = await self._decode(asked, sources, size)
                 try:
                     result = await call(items)
                 except WrongSize as replaced:
@@ -114,12 +117,20 @@ class Service:
             raise _bad_text(asked, name, "is empty")
         if len(asked.text) > most:
             raise _bad_text(asked, name, f"has {len(asked.text):,} characters: it may have {most:,}")
+        try:
+            asked.text.encode()
+        except UnicodeEncodeError as error:
+            raise _bad_text(
+                asked, name, f"is no valid Unicode: it has half a surrogate pair at {error.start}"
+            ) from None
 
-    async def _decode(self, asked: Sequence[Asked], size: int) -> list[Item]:
+    async def _decode(
+        self, asked: Sequence[Asked], sources: Sequence[Source | None], size: int
+    ) -> list[Item]:
         loop = asyncio.get_running_loop()
         jobs = [
-            None if each.source is None else loop.run_in_executor(self._threads, self._one, each.source, size)
-            for each in asked
+            None if source is None else loop.run_in_executor(self._threads, self._one, source, size)
+            for source in sources
         ]
         items = []
         try:

@@ -85,9 +85,7 @@ def _name_of(folder: Path) -> str:
 
 def _check_index(folder: Path, model: Pinned) -> None:
     """Refuse another model's index before anything starts; only what the index says of itself is read."""
-    number = folders.current(folder)
-    if number is None:
-        raise UserError(f"{folder} holds no index; make one with `saga index build`")
+    number = folders.must_hold_index(folder).number
     info = Info.model_validate_json((folders.path_of(folder, number) / INFO).read_bytes())
     if info.encoder_hash != model.hash:
         raise UserError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -312,6 +313,19 @@ def test_embeddings_that_are_no_directions_are_refused(tmp_path: Path) -> None:
         add(tmp_path, unit(1) * np.nan, entries(["a"], ["b"]))
     with pytest.raises(UserError, match="NaN or infinite"):
         Index.open(tmp_path).search(unit(1) * np.nan, 3)
+
+
+def test_an_index_that_was_deleted_and_built_anew_is_noticed(tmp_path: Path) -> None:
+    folder = tmp_path / "index"
+    create(folder, unit(12))
+    index = Index.open(folder)
+    shutil.rmtree(folder)
+    with pytest.raises(UserError, match="holds no index"):
+        index.reload()
+    assert index.size == 12
+    time.sleep(0.05)  # a file system's clock may tick a hundred times a second
+    create(folder, unit(8, seed=1))
+    assert index.reload() and index.size == 8 and not index.reload()
 
 
 def test_an_emptied_index_finds_nothing_and_can_be_filled_again(tmp_path: Path) -> None:

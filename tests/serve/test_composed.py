@@ -287,6 +287,42 @@ def test_odd_texts_are_embedded_or_refused(composing: Any, text: str) -> None:
         assert answer.status_code == 200 or problem(answer, 400), (path, answer.text)
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "words", "param"),
+    [
+        ("/v1/embeddings", {"input": "a \ud800 chair"}, "the text is no valid Unicode", "input"),
+        ("/v1/embeddings", {"input": [TEXTS[0], "\udfff"]}, "text 1 is no valid Unicode", "input.1"),
+        ("/v1/embeddings", {"input": "data:image/png,\ud800"}, "no valid data URL", "input"),
+        ("/search", {"text": "a \ud800 chair"}, "the body", None),
+        ("/compose", {"id": "p/1", "instruction": "\ud800"}, "the body", None),
+    ],
+)
+def test_half_a_character_is_refused_in_a_sentence(
+    composing: Any, path: str, body: Any, words: str, param: str | None
+) -> None:
+    headers = {"Content-Type": "application/json"}
+    error = problem(post(composing, path, content=json.dumps(body), headers=headers), 400)
+    assert words in error["message"] and error["param"] == param, error
+
+
+@pytest.mark.parametrize(
+    ("path", "field"), [("/embed", "texts"), ("/search", "text"), ("/compose", "instruction")]
+)
+def test_half_a_character_in_a_form_is_refused_too(composing: Any, path: str, field: str) -> None:
+    parts = [b"--y\r\nContent-Disposition: form-data; name=id\r\n\r\np/1\r\n"] if path == "/compose" else []
+    parts.append(f"--y\r\nContent-Disposition: form-data; name={field}\r\n\r\na \\ud800\r\n".encode())
+    headers = {"Content-Type": "multipart/form-data; boundary=y; charset=unicode_escape"}
+    problem(post(composing, path, content=b"".join([*parts, b"--y--\r\n"]), headers=headers), 400)
+
+
+def test_a_forms_field_may_hold_a_picture_as_large_as_a_body_may_be(composing: Any) -> None:
+    large = base64_of(FILES[3] + bytes(2 << 20))
+    for image in (large, f"data:image/png;base64,{large}"):
+        form = {"image": (None, image)}
+        assert ids(post(composing, "/search", files=form))[0] == "p/3"
+        assert ids(post(composing, "/compose", files={**form, "instruction": (None, TO_RED)}))
+
+
 def test_without_an_index_nothing_is_composed(embedder: Path) -> None:
     app = app_of(embedder)
     answer = post(app, "/compose", files={"file": FILES[0]}, data={"instruction": TO_RED})

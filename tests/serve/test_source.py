@@ -12,6 +12,7 @@ import pytest
 import yaml
 from ray.serve.schema import ServeDeploySchema
 
+from saga_ray.cli import main
 from saga_ray.composed.embedder import Embedder
 from saga_ray.config.names import SOURCE_TREE
 from saga_ray.config.serving import ServeSettings, resolve_serving
@@ -20,6 +21,7 @@ from saga_ray.errors import UserError
 from saga_ray.models import supervisors
 from saga_ray.retrieval.index import encoder_hash
 from saga_ray.serve import models
+from saga_ray.serve.deployment import application, read_token
 from saga_ray.serve.engine import Engine
 from saga_ray.serve.run import is_loopback
 from saga_ray.serve.source import pin
@@ -121,11 +123,18 @@ def test_an_embedder_of_the_registry_is_served_too(tmp_path: Path, monkeypatch: 
         ({"url_prefixes": ["pictures.example"]}, "url_prefixes"),
         ({"url_prefixes": ["https://pictures.example"]}, "a slash after it"),
         ({"batch_pictures": 0}, "batch_pictures = 0"),
+        ({"formats": ["png", "JPG"]}, "formats in a test .* 'JPG' is no format .*: did you mean 'JPEG'"),
+        ({"formats": ["heic-sequence"]}, "'heic-sequence' is no format that Pillow reads$"),
+        ({"formats": []}, "formats in a test is not allowed: name one format at least"),
     ],
 )
 def test_wrong_settings_are_one_sentence(values: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         resolve_serving(values, "a test")
+
+
+def test_formats_may_be_written_in_small_letters() -> None:
+    assert resolve_serving({"formats": ["png", "Tiff"]}, "a test").formats == ["PNG", "TIFF"]
 
 
 def test_overrides_win_over_what_is_given() -> None:
@@ -141,6 +150,29 @@ def test_the_production_file_is_valid_and_its_arguments_are_settings() -> None:
     assert resolve_serving(application.args, "the file").gpus_per_model == 1
     assert application.import_path == "saga_ray.serve.deployment:build"
     assert content["http_options"]["host"] == "127.0.0.1"
+
+
+def test_replicas_are_told_of_files_by_absolute_paths(
+    model: Path, index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "secret").write_text("a secret token")
+    for name, leads_to in (("token", tmp_path / "secret"), ("index", index)):
+        (tmp_path / name).symlink_to(leads_to)
+    monkeypatch.chdir(tmp_path)
+    app = application(settings(model, index="index", token_file="token"))
+    monkeypatch.chdir("/")  # as a replica, which works in a folder of its own
+    values = app._bound_deployment.init_args[0]
+    # links stay: they may lead elsewhere by the time another replica starts
+    assert (values["index"], values["token_file"]) == (str(tmp_path / "index"), str(tmp_path / "token"))
+    assert read_token(ServeSettings.model_validate(values)) == "a secret token"
+
+
+@pytest.mark.parametrize("port", ["99999", "65536", "0", "-1"])
+def test_a_port_that_cannot_be_is_refused_in_a_sentence(
+    port: str, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", str(model), "--port", port]) == 2
+    assert capsys.readouterr().err == f"saga: --port {port} is no port: choose one from 1 to 65535\n"
 
 
 def test_loopback_is_known() -> None:

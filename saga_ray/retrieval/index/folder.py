@@ -16,6 +16,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from saga_ray.errors import UserError
@@ -26,14 +27,31 @@ KEPT = 2
 UNFINISHED = ".part"
 
 
-def current(folder: Path) -> int | None:
-    """The number of the current snapshot; none where the folder holds no index (yet)."""
+@dataclass(frozen=True)
+class State:
+    """Which snapshot is the current one, and since when: an index that was deleted and built anew counts from
+    1 again, so that the number alone does not tell.
+    """
+
+    number: int
+    since_ns: int
+
+
+def state(folder: Path) -> State | None:
+    """The current state; none where the folder holds no index (yet)."""
     try:
-        return int((folder / CURRENT).read_text())
+        with (folder / CURRENT).open() as file:  # both are of one file, also when it is replaced meanwhile
+            return State(int(file.read()), os.fstat(file.fileno()).st_mtime_ns)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
         raise UserError(f"{folder / CURRENT} cannot be read ({error}); build the index anew") from error
+
+
+def current(folder: Path) -> int | None:
+    """The number of the current snapshot; none where the folder holds no index (yet)."""
+    now = state(folder)
+    return None if now is None else now.number
 
 
 def path_of(folder: Path, number: int) -> Path:
@@ -41,10 +59,12 @@ def path_of(folder: Path, number: int) -> Path:
     return folder / SNAPSHOTS / f"{number:06d}"
 
 
-def must_hold_index(folder: Path) -> None:
-    """Raise UserError where the folder holds no index."""
-    if current(folder) is None:
+def must_hold_index(folder: Path) -> State:
+    """The current state. Raises UserError where the folder holds no index."""
+    now = state(folder)
+    if now is None:
         raise UserError(f"{folder} holds no index; make one with `saga index build`")
+    return now
 
 
 def must_be_free(folder: Path) -> None:

@@ -112,7 +112,7 @@ class Index:
 
     def reload(self) -> bool:
         """Go on to the current snapshot; whether it is another one than before."""
-        if folders.current(self.folder) == self._snapshot.number:
+        if folders.state(self.folder) == self._snapshot.state:
             return False
         self._snapshot = Snapshot.read_current(self.folder)
         return True

@@ -59,13 +59,13 @@ class Info(BaseModel):
 class Snapshot:
     """An index as it was at one time, in memory."""
 
-    def __init__(self, number: int, info: Info, vectors: kinds.Vectors, rows: Rows) -> None:
-        self.number, self.info, self.vectors, self.rows = number, info, vectors, rows
+    def __init__(self, state: folders.State, info: Info, vectors: kinds.Vectors, rows: Rows) -> None:
+        self.state, self.info, self.vectors, self.rows = state, info, vectors, rows
 
     @classmethod
-    def read(cls, folder: Path, number: int) -> Snapshot:
+    def read(cls, folder: Path, state: folders.State) -> Snapshot:
         """Raises FileNotFoundError where it was superseded and deleted meanwhile, UserError if damaged."""
-        place = folders.path_of(folder, number)
+        place = folders.path_of(folder, state.number)
         try:
             info = Info.model_validate_json((place / INFO).read_bytes())
             vectors = kinds.load(info.kind, place)
@@ -79,7 +79,7 @@ class Snapshot:
             raise UserError(f"the index {folder} is damaged ({why}); build it anew") from error
         if not info.size == vectors.size == len(own_rows):
             raise UserError(f"the index {folder} is damaged: its parts differ in size; build it anew")
-        return cls(number, info, vectors, own_rows)
+        return cls(state, info, vectors, own_rows)
 
     @classmethod
     def read_current(cls, folder: Path) -> Snapshot:
@@ -88,14 +88,14 @@ class Snapshot:
         Raises UserError where the folder holds no index.
         """
         while True:
-            folders.must_hold_index(folder)
-            number = folders.current(folder)
-            assert number is not None, "CURRENT is replaced, and never taken away"
+            state = folders.must_hold_index(folder)
             try:
-                return cls.read(folder, number)
+                return cls.read(folder, state)
             except FileNotFoundError as error:
-                if folders.current(folder) == number:
-                    raise UserError(f"the index {folder} lacks snapshot {number}; build it anew") from error
+                if folders.state(folder) == state:
+                    raise UserError(
+                        f"the index {folder} lacks snapshot {state.number}; build it anew"
+                    ) from error
 
 
 def write(folder: Path, info: Info, vectors: kinds.Vectors, table: pa.Table) -> None:

@@ -5,6 +5,7 @@ model takes those.
 from __future__ import annotations
 
 import base64
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from fastapi import APIRouter
 
 from saga_ray.serve.backend import Card, Numbers
 from saga_ray.serve.errors import ApiError
+from saga_ray.serve.held import Held, HeldHere
 from saga_ray.serve.inputs import is_address, is_data_url
 from saga_ray.serve.json import Json
 from saga_ray.serve.schemas import EmbeddingsReply, EmbeddingsRequest, OpenAIModel, OpenAIModels
@@ -26,7 +28,7 @@ PICTURES_AND_TEXTS = 'give a text, or a picture as data:image/…;base64,… or 
 
 
 @router.post("/embeddings", response_model=EmbeddingsReply)
-async def embeddings(body: EmbeddingsRequest, service: ServiceHere) -> Json:
+async def embeddings(body: EmbeddingsRequest, service: ServiceHere, held: HeldHere) -> Json:
     """L2-normalised embeddings of pictures, and of texts where the model takes them, in the order of the
     input.
     """
@@ -43,7 +45,7 @@ async def embeddings(body: EmbeddingsRequest, service: ServiceHere) -> Json:
     params = [f"input.{place}" for place in range(len(items))] if body.input is items else ["input"]
     asked = []
     for item, param in zip(items, params, strict=True):
-        each = await _asked(item, param, card, service)
+        each = _asked(item, param, card, service, held)
         if each is None:
             raise ApiError(400, expected, param=param, code="not_a_picture")
         asked.append(each)
@@ -108,14 +110,14 @@ def _check(items: list[Any], most: int, expected: str) -> None:
         )
 
 
-async def _asked(item: Any, param: str, card: Card, service: Service) -> Asked | None:
+def _asked(item: Any, param: str, card: Card, service: Service, held: Held) -> Asked | None:
     """An item of the input; none where it is nothing that the model takes."""
     picture = isinstance(item, dict) and set(item) == {"image"}
     said = item["image"] if picture else item
     if not isinstance(said, str):
         return None
     if is_address(said):
-        return Asked(param, await service.fetch(said))
+        return Asked(param, partial(service.fetch, said, held))
     if picture or is_data_url(said):
         return Asked(param, said)
     return Asked(param, text=said) if "text" in card.takes else None

@@ -16,6 +16,7 @@ from starlette.datastructures import UploadFile
 from saga_ray.retrieval.index import Hit
 from saga_ray.serve.backend import Card, NoIndex
 from saga_ray.serve.errors import ApiError, not_taken
+from saga_ray.serve.held import MIB
 from saga_ray.serve.json import Json
 from saga_ray.serve.schemas import ComposeRequest, SearchReply, SearchRequest
 from saga_ray.serve.service import Asked, Service, ServiceHere
@@ -47,7 +48,7 @@ async def search(request: Request, service: ServiceHere) -> Json:
     """The rows of the index nearest to a picture, to a text where the model takes texts, or to one of its
     rows. Give one of the three, as JSON or as a form, which may have the picture as a file.
     """
-    body, file = await _read(request, SearchRequest)
+    body, file = await _read(request, SearchRequest, service)
     _require_one("a text, a picture or the id of a row", body.text, body.image, file, body.id)
     card = await _card(service, body.k)
     if body.id is not None:
@@ -69,7 +70,7 @@ async def compose(request: Request, service: ServiceHere) -> Json:
     """
     if "composed" not in (await service.card()).takes:
         raise not_taken("composed")
-    body, file = await _read(request, ComposeRequest)
+    body, file = await _read(request, ComposeRequest, service)
     _require_one("a picture or the id of a row", body.image, file, body.id)
     card = await _card(service, body.k)
     if body.id is None:
@@ -95,12 +96,13 @@ async def thumbnail(id: str, service: ServiceHere) -> Response:
     return Response(content, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=300"})
 
 
-async def _read(request: Request, kind: type[Body]) -> tuple[Body, bytes | None]:
+async def _read(request: Request, kind: type[Body], service: Service) -> tuple[Body, bytes | None]:
     """The body, in whichever of its two forms, and its file."""
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         content = await request.body()
         return _checked(lambda: kind.model_validate_json(content)), None
-    async with request.form() as form:
+    # a field may hold a picture: of its size there is one limit, the body's
+    async with request.form(max_part_size=int(service.settings.request_mib * MIB)) as form:
         file = form.get("file")
         fields = {name: form[name] for name in kind.model_fields if name in form}
         body = _checked(lambda: kind.model_validate(fields))
