@@ -1,4 +1,6 @@
-"""`ray job submit --working-dir . -- python jobs/sweep.py loss_weights`: the arguments of `saga sweep`."""
+"""`ray job submit --working-dir . -- python jobs/sweep.py loss_weights --set preset=furniture-cluster`: the
+arguments of `saga sweep`.
+"""
 
 import sys
 from pathlib import Path

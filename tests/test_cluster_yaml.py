@@ -85,6 +85,11 @@ def test_nodes_run_the_pinned_ray(cluster: dict[str, Any]) -> None:
         assert image.startswith(f"rayproject/ray:{version}-py311-")
 
 
-def test_files_that_nodes_install_from_exist(cluster: dict[str, Any]) -> None:
-    for local in cluster["file_mounts"].values():
-        assert (SOURCE_TREE / Path(local)).is_file(), local
+def test_nodes_install_the_package_itself_which_the_service_needs(cluster: dict[str, Any]) -> None:
+    [(place, local)] = cluster["file_mounts"].items()
+    assert (SOURCE_TREE / local / "pyproject.toml").is_file()
+    ignored = (SOURCE_TREE / ".gitignore").read_text().split()
+    assert cluster["rsync_filter"] == [".gitignore"] and ".venv/" in ignored
+    for node, what in (("head", "."), ("worker", "'.[gpu]'")):
+        install = next(each for each in cluster[f"{node}_setup_commands"] if "constraints.txt" in each)
+        assert install.startswith(f"cd {place} && uv pip install") and f"constraints.txt {what}" in install
