@@ -1,4 +1,4 @@
-"""`ray job submit --working-dir . -- python jobs/train.py furniture-cluster`: the arguments of `saga train`."""
+"""`ray job submit --working-dir . -- python jobs/train.py PRESET`: the arguments of `saga train`."""
 
 import sys
 from pathlib import Path

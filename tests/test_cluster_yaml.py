@@ -1,6 +1,5 @@
 """cluster.yaml is a cluster that Ray's launcher takes, and one that the preset furniture-cluster fits on."""
 
-from pathlib import Path
 from typing import Any
 
 import jsonschema
