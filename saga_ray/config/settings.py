@@ -93,7 +93,7 @@ class RolloutSettings(Section):
     group_retries: Annotated[int, Field(ge=0)] = Field(2, description="times that a lost group is asked for again before the run stops")
     start_timeout_s: Annotated[float, Field(gt=0)] = Field(600.0, description="longest wait for the actors to start")
     parity_pairs: Count = Field(8, description="pairs on which the engine's log-probabilities are compared with replay's before training")
-    parity_tolerance: Annotated[float, Field(gt=0)] = Field(0.02, description="training is refused when the mean absolute difference of log-probabilities a token exceeds this; the largest may be ten times that")
+    parity_tolerance: Annotated[float, Field(gt=0)] = Field(0.02, description="training is refused when the mean absolute difference of log-probabilities a token exceeds this, or when any token (in bfloat16: 1 % of them) differs by more than ten times that")
 
 
 class GrpoSettings(Section):

@@ -69,7 +69,7 @@ def parity_gate(
         logp_PGT = replayed_by_worker(settings, supervisor.folder.absolute(), answered)
     else:
         logp_PGT = replayed(settings, supervisor, answered)
-    report = parity(groups, logp_PGT, settings.rollout.parity_tolerance)
+    report = parity(groups, logp_PGT, settings.rollout.parity_tolerance, settings.supervisor.precision)
     report.require(f"{pool.engine_name} {pool.engine_version}")
     return report
 

@@ -52,6 +52,18 @@ def test_refuses_one_token_far_off() -> None:
     logp_PGT[0, 0, 50] += 0.51
     report = parity(groups, logp_PGT, tolerance=0.05)
     assert report.mean < 0.05 and not report.passed
+    assert parity(groups, logp_PGT, tolerance=0.05, precision="bfloat16").passed
+
+
+@pytest.mark.parametrize(("far", "passed"), [(2, True), (3, False)])
+def test_in_bfloat16_one_token_in_a_hundred_may_be_far_off(far: int, passed: bool) -> None:
+    groups = [group((100, 100), -1.0)]
+    logp_PGT = replayed(groups, 0.0)
+    logp_PGT[0, 0, :far] -= 0.51
+    report = parity(groups, logp_PGT, tolerance=0.05, precision="bfloat16")
+    assert report.far == pytest.approx(far / 200) and report.passed is passed
+    logp_PGT[0, 0, 0] = math.nan
+    assert not parity(groups, logp_PGT, tolerance=0.05, precision="bfloat16").passed
 
 
 def test_nothing_compared_is_no_parity() -> None:

@@ -144,7 +144,7 @@ def engine_parity(settings: Settings) -> Answer:
             temperature=None,
             shared_prefix=settings.grpo.replay == "shared-prefix",
         )
-    report = parity(groups, replayed.logp_PGT, rollout.parity_tolerance)
+    report = parity(groups, replayed.logp_PGT, rollout.parity_tolerance, precision)
     detail = (
         f"{name} and replay differ by {report.mean:.2g} nats a token on average, {report.largest:.2g} at "
         f"most, over {report.tokens} tokens of {supervisor.name} (allowed: {report.tolerance:g} on average)"
