@@ -47,8 +47,8 @@ class ParityReport:
             raise UserError(
                 f"engine parity: log p of {engine} and of replay differ by {self.mean:.3g} "
                 f"a token on average, {self.largest:.3g} at most, over {self.tokens} tokens, and "
-                f"{self.far:.2%} of them by more than {FAR_FACTOR * self.tolerance:g}; allowed are {self.tolerance:g} on "
-                f"average and {self.most_far:.0%} of the tokens: "
+                f"{self.far:.2%} of them by more than {FAR_FACTOR * self.tolerance:g}; allowed are "
+                f"{self.tolerance:g} on average and {self.most_far:.0%} of the tokens: "
                 "set supervisor.precision=float32 or raise rollout.parity_tolerance"
             )
 
