@@ -167,7 +167,8 @@ def page(folders: dict[int, Path], kinds: Sequence[str]) -> str:
     lines = [
         "# Composed retrieval on the furniture set",
         "",
-        f"    benchmarks/cir.py --seeds {','.join(map(str, folders))} --trained '{','.join(kinds)}'",
+        f"    .venv/bin/python benchmarks/cir.py --seeds {','.join(map(str, folders))} "
+        f"--trained '{','.join(kinds)}'",
         "",
         f"{date.today()}; {cores()}; preset `{PRESET}`, seeds {', '.join(map(str, folders))}. Per cent over "
         f"{asked.queries:,} queries ({', '.join(f'{count} {kind}' for kind, count in asked.kinds.items())}) "

@@ -72,7 +72,8 @@ def page(name: str, train: list[str], results: dict[int, dict], numbers: dict[in
     lines = [
         f"# {name}",
         "",
-        f"    benchmarks/compare.py {name} --seeds {','.join(map(str, seeds))} -- {shlex.join(train)}",
+        f"    .venv/bin/python benchmarks/compare.py {name} --seeds {','.join(map(str, seeds))} "
+        f"-- {shlex.join(train)}",
         "",
         f"{date.today()}; {cores()}; seeds {', '.join(map(str, seeds))}. Per cent over "
         f"{first['test'][arms[0]]['queries']:,} queries of {first['data']['test_classes']} classes never "

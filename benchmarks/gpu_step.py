@@ -53,7 +53,9 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--small", action="store_true", help="a small configuration of the architecture")
     parser.add_argument("--output", type=Path, help="a Markdown file for the page, beside stdout")
     args = parser.parse_args(words)
-    command = shlex.join(["benchmarks/gpu_step.py", *(sys.argv[1:] if words is None else words)])
+    command = shlex.join(
+        [".venv/bin/python", "benchmarks/gpu_step.py", *(sys.argv[1:] if words is None else words)]
+    )
     try:
         text = run(args, command)
     except UserError as error:

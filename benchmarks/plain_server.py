@@ -1,7 +1,7 @@
 """What `benchmarks/serve.py` compares with: the server that one would write first. One process, FastAPI,
 torch, no batching; each request is decoded and embedded in a thread of Starlette's pool.
 
-    python benchmarks/plain_server.py MODEL PORT THREADS
+    .venv/bin/python benchmarks/plain_server.py MODEL PORT THREADS
 
 `POST /embed` speaks as `saga serve` does; `POST /null` reads the body and does nothing: the load client's and
 the protocol's own cost.

@@ -40,7 +40,7 @@ def main() -> None:
     lines = [
         "# Response to the loss weights",
         "",
-        f"    benchmarks/response.py --concurrency {args.concurrency}",
+        f"    .venv/bin/python benchmarks/response.py --concurrency {args.concurrency}",
         "",
     ]
     for space in SPACES:

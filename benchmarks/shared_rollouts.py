@@ -10,6 +10,7 @@ pages count once). Prints a table.
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import json
 import subprocess
@@ -38,8 +39,18 @@ EVERY_S = 2.0
 
 
 def main() -> None:
-    if len(sys.argv) == 3:
-        one(sys.argv[1] == "private", Path(sys.argv[2]))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--one",
+        nargs=2,
+        metavar=("KIND", "FOLDER"),
+        help="only run the sweep with `shared` or `private` actors, into a folder; nothing is measured",
+    )
+    args = parser.parse_args()
+    if args.one:
+        one(args.one[0] == "private", Path(args.one[1]))
         return
     print("| rollout actors | peak memory | seconds | steps a second, of all trials |")
     print("| --- | ---: | ---: | ---: |")
@@ -99,7 +110,7 @@ def measured(kind: str, folder: Path) -> tuple[int, float, float]:
     """Peak bytes, wall-clock seconds, and steps a second while trials were under way."""
     started, peak = time.monotonic(), 0
     with subprocess.Popen(
-        [sys.executable, __file__, kind, str(folder)], stdout=subprocess.DEVNULL
+        [sys.executable, __file__, "--one", kind, str(folder)], stdout=subprocess.DEVNULL
     ) as process:
         while process.poll() is None:
             peak = max(peak, used(psutil.Process(process.pid)))

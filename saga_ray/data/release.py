@@ -24,7 +24,10 @@ class Release:
     def __init__(self, benchmark: str, root: Path) -> None:
         """Raises UserError where there is no such folder."""
         if not root.is_dir():
-            raise UserError(f"{root}: there is no such folder; give --root that of the {benchmark} release")
+            raise UserError(
+                f"{root}: there is no such folder; give that of the {benchmark} release, "
+                "with --root or as data.root"
+            )
         self.benchmark = benchmark
         self.root = root
         self._lacks: list[str] = []
@@ -73,7 +76,7 @@ class Release:
         if lacks:
             raise UserError(
                 f"{self.benchmark}: {self.root} lacks {'; '.join(lacks)}: "
-                "complete the release there, or give --root its folder"
+                "complete the release there, or give its folder, with --root or as data.root"
             )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from markupsafe import Markup, escape
@@ -24,19 +25,29 @@ class _Scale:
         low, high = min(values), max(values)
         spare = (high - low or abs(high) or 1.0) * 0.08
         self.ticks = nice_ticks(low - spare, high + spare)
+        self.decimals = _decimals(100 * (self.ticks[1] - self.ticks[0]))
         self.low, self.high = min(low - spare, self.ticks[0]), max(high + spare, self.ticks[-1])
         self.top, self.bottom = top, bottom
 
     def y(self, value: float) -> float:
         return self.bottom - (value - self.low) / (self.high - self.low) * (self.bottom - self.top)
 
+    def label(self, tick: float) -> str:
+        """A tick in per cent, told from its neighbours."""
+        return f"{100 * tick:.{self.decimals}f}"
+
     def axis(self, left: float, right: float) -> str:
         """Lines and numbers, in per cent."""
         return "".join(
             f'<line class="grid" x1="{left}" x2="{right}" y1="{self.y(tick):.1f}" y2="{self.y(tick):.1f}"/>'
-            f'<text x="{left - 6}" y="{self.y(tick) + 4:.1f}" text-anchor="end">{100 * tick:.1f}</text>'
+            f'<text x="{left - 6}" y="{self.y(tick) + 4:.1f}" text-anchor="end">{self.label(tick)}</text>'
             for tick in self.ticks
         )
+
+
+def _decimals(step: float) -> int:
+    """As many as a tick's step has: none for 5, two for 0.25; six at most."""
+    return next((count for count in range(6) if math.isclose(round(step, count), step, rel_tol=1e-6)), 6)
 
 
 def best_so_far(trials: Sequence[TrialResult], mode: str) -> Markup:
@@ -139,7 +150,8 @@ def parallel(sweep: SweepSettings, trials: Sequence[TrialResult]) -> Markup:
             axes += f'<text x="{x + 5}" y="46">{escape(high)}</text>'
     right = LEFT + AXIS * len(names)
     axes += "".join(
-        f'<text x="{right + 6}" y="{scale.y(tick) + 4:.1f}">{100 * tick:.1f}</text>' for tick in scale.ticks
+        f'<text x="{right + 6}" y="{scale.y(tick) + 4:.1f}">{scale.label(tick)}</text>'
+        for tick in scale.ticks
     )
     return _svg(width, height, "Parallel coordinates", lines + axes)
 

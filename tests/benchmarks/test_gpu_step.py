@@ -35,7 +35,7 @@ def test_a_step_is_measured_part_by_part(
     assert part("gpu_step").main([preset, *STEP, "--output", str(page)]) == 0
     text = page.read_text()
     assert text.strip() == capsys.readouterr().out.strip()
-    assert f"    benchmarks/gpu_step.py {preset} --small" in text
+    assert f"    .venv/bin/python benchmarks/gpu_step.py {preset} --small" in text
     assert "1 micro-batch(es) of 8 pictures; 1 pair(s) replayed" in text
     cells = {
         row.split("|")[1].strip(): [cell.strip() for cell in row.split("|")[2:]]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from saga_ray.cli.command_line import main
+from saga_ray.cli.commands import cir_evaluate
+from saga_ray.composed import benchmarks
 from saga_ray.composed.embedder import Embedder
 from saga_ray.composed.result import CirResult
 from saga_ray.models import supervisors
@@ -70,6 +74,15 @@ def test_hidden_targets_give_files_and_the_differences_are_told(
     assert "its targets are hidden: send the files below" in said
     assert f"predictions  {tmp_path / 'out/predictions/composed/circo.test.json'}\n" in said
     assert said.count("note         ") == 2 and "123,403" in said
+
+
+def test_help_lists_the_splits_and_protocols_of_every_benchmark() -> None:
+    help_text = cir_evaluate.__doc__ or ""
+    for name in benchmarks.names():
+        module = importlib.import_module(f"{benchmarks.__name__}.{name}")
+        [line] = re.findall(rf"^  {name} +(.+)$", help_text, re.MULTILINE)
+        columns = re.split(r" {2,}", line)
+        assert columns[:2] == [", ".join(module.SPLITS), ", ".join(module.PROTOCOLS)], name
 
 
 @pytest.mark.parametrize(

@@ -193,6 +193,15 @@ def test_a_run_is_resumed_with_its_own_settings_only(
     assert "is not the run to resume" in elsewhere
 
 
+@pytest.mark.parametrize("searcher, last", [("random", "trial 3: {"), ("optuna", "trials: Optuna chooses")])
+def test_a_sweeps_dry_run_prints_the_values_that_are_known(
+    searcher: str, last: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["sweep", "loss_weights", "--set", f"searcher={searcher}", "--set", "trials=3", "--dry-run"]
+    assert main(command) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith(last)
+
+
 @pytest.mark.parametrize("begun_already", [True, False])
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_says_how_it_goes_on(
@@ -247,6 +256,10 @@ def test_evaluate_prints_the_table_or_json_alone(
     lines = capsys.readouterr().out.splitlines()
     assert "1,200 pictures of 3 unseen classes" in lines[0]
     assert lines[3].split() == ["saga", "50.0", "75.0", "25.0", "30.0", "100.0"]
+    assert main(["evaluate", str(tmp_path), "--data", "mine"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "per cent over 1,200 pictures of the 3 classes of the test part of mine;"
+    assert lines[1] == "whether the encoder was trained on them is not known"
     recalls = {f"recall@{k}": k / 100 for k in (1, 10, 20, 30, 40, 50)}
     result["test"] = {"start": {**recalls, "map@r": 0.25, "r_precision": 0.3, "nmi": 1.0}}
     result["data"] = {"source": "inshop", "test_images": 1200, "gallery_images": 200, "test_classes": 3}

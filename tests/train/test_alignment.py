@@ -291,6 +291,19 @@ def test_with_little_memory_it_learns_from_fewer_pictures(shapes: ImageTable, tm
     assert said[1].startswith("1 views of 30 pictures")  # of 60: room for 40, equally many of each class
 
 
+def test_that_verdicts_are_not_measured_is_said_with_the_reason(shapes: ImageTable, tmp_path: Path) -> None:
+    split = shapes.split.copy()
+    first = shapes.labels == shapes.labels[split == "validation"][0]
+    split[(split == "validation") & ~first] = "extra"
+    settings = AlignmentSettings(width=64, layers=1, heads=2, hidden=64, steps=2, check_pairs=8, views=1)
+    said: list[str] = []
+    one_class = replace(shapes, split=split)
+    report = train_supervisor(one_class, ATTRIBUTES, tmp_path / "out", settings, say=said.append)
+    [why] = [line for line in said if "not measured" in line]
+    assert why.endswith("here are 4 pictures of 1 class(es)")
+    assert report.validation is None and not [line for line in said if "nan" in line]
+
+
 def test_a_part_without_pictures_is_refused(shapes: ImageTable, tmp_path: Path) -> None:
     without = shapes.part("train", "validation", "test")
     with pytest.raises(UserError, match="no pictures in its parts extra"):

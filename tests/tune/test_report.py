@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from saga_ray.config.sweep import SweepSettings
 from saga_ray.errors import UserError
+from saga_ray.tune import drawing
 from saga_ray.tune.importance import importances, place
 from saga_ray.tune.report import write_sweep_report
 from saga_ray.tune.result import SweepResult, TrialResult, over_seeds, ranking, read
@@ -151,6 +153,22 @@ def test_the_page_shows_the_winner_every_trial_and_the_errors(tmp_path: Path) ->
     assert page.count("<tr") == 1 + 2 + 3 + 1 + 12
     assert "http" not in page, "it asks for nothing else"
     assert [path.name for path in (tmp_path / "report").iterdir()] == ["index.html"]
+
+
+@pytest.mark.parametrize(
+    "low, high, labels",
+    [
+        (0.7811, 0.7826, ["78.05", "78.10", "78.15", "78.20", "78.25", "78.30"]),
+        (0.4, 0.7, ["30", "40", "50", "60", "70", "80"]),
+    ],
+)
+def test_the_labels_of_an_axis_differ_by_its_step(low: float, high: float, labels: list[str]) -> None:
+    pair = [
+        trial.model_copy(update={"history": [(20, value)]})
+        for trial, value in zip(trials(2), (low, high), strict=True)
+    ]
+    svg = drawing.best_so_far(pair, "max")
+    assert re.findall(r'text-anchor="end">([^<]+)</text>', svg) == labels
 
 
 def test_a_sweep_in_which_nothing_finished_has_a_page_too(tmp_path: Path) -> None:

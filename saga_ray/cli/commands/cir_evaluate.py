@@ -1,13 +1,21 @@
 """Score an embedder on a benchmark of composed retrieval, beside image-only and text-only baselines.
 
-Benchmarks: circo, cirr, fashioniq, genecis, furniture, and triplets for your own (a folder of pictures with a
-triplets.jsonl). Where a split hides its targets, files for the benchmark's server are written instead.
-Pictures are embedded once: a run that was interrupted goes on where it was.
+  benchmark   --split                              --protocol            (the first of each by default)
+  circo       val, test                            standard
+  cirr        val, test1                           standard
+  fashioniq   val, test                            standard, captioned   captioned: fewer pictures, val alone
+  furniture   test, validation, train, extra       standard              ships with the project
+  genecis     test                                 standard
+  triplets    all, train, extra, validation, test  standard              your own
+
+Your own: a folder of pictures with a triplets.jsonl. Where a split hides its targets, files for the
+benchmark's server are written instead. Pictures are embedded once: a run that was interrupted goes on where
+it was.
 
 examples:
   saga cir evaluate runs/mine --benchmark circo --root ~/circo
   saga cir evaluate runs/mine --benchmark cirr --root ~/cirr --split test1 --output cirr-test
-  saga cir evaluate runs/mine/model --benchmark triplets --root ~/pictures --size 256
+  saga cir evaluate runs/mine/arms/instruct/model --benchmark triplets --root ~/pictures --size 256
 """
 
 from __future__ import annotations
@@ -37,8 +45,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="the folder of its release, or of your triplets; furniture ships and needs none",
     )
-    parser.add_argument("--split", metavar="S", help="default: the one that is usually reported")
-    parser.add_argument("--protocol", metavar="P", help="default: standard")
+    parser.add_argument("--split", metavar="S", help="default: the first above")
+    parser.add_argument("--protocol", metavar="P", help="default: the first above")
     parser.add_argument(
         "--size", type=int, metavar="E", help="compare only the first E numbers of each embedding"
     )

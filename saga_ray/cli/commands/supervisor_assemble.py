@@ -1,5 +1,4 @@
-"""Make a supervisor of a checkpoint of Qwen2.5-VL, Qwen3-VL, InternVL, Idefics3, SmolVLM, Gemma 3, LLaVA or
-LLaVA-OneVision, or of a vision and a language model.
+"""Make a supervisor of a released checkpoint, or of a vision and a language model.
 
 examples:
   saga supervisor assemble --checkpoint Qwen3-VL-8B-Instruct --vocabulary birds \\

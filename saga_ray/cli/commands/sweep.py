@@ -29,7 +29,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", metavar="SWEEP", type=Path, help="the folder of a sweep to go on with")
     parser.add_argument("--output", metavar="DIR", type=Path, help="the sweep's folder; must be new or empty")
     parser.add_argument(
-        "--dry-run", action="store_true", help="only print the sweep's settings and the first trials' values"
+        "--dry-run",
+        action="store_true",
+        help="only print the sweep's settings and its trials' values; Optuna's are not known before",
     )
 
 
@@ -46,9 +48,11 @@ def run(args: argparse.Namespace) -> int:
         from saga_ray.tune.points import points
 
         print(to_toml(settings))
-        if settings.searcher != "optuna":
-            for number, values in enumerate(points(settings), 1):
-                print(f"trial {number}: {values}")
+        if settings.searcher == "optuna":
+            print("trials: Optuna chooses them as it goes")
+            return 0
+        for number, values in enumerate(points(settings), 1):
+            print(f"trial {number}: {values}")
         return 0
     if args.resume and args.output:
         raise UserError("--resume names the sweep's folder already; leave --output out")

@@ -43,8 +43,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume",
         metavar="RUN",
-        help="continue an interrupted run with the settings that it began with: its folder, or its name "
-        "under $SAGA_HOME/runs",
+        help="continue an interrupted run, its folder or its name under $SAGA_HOME/runs; give the "
+        "preset, the --data and the --set that it began with",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="only print the resolved settings and the batch equation"

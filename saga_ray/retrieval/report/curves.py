@@ -154,7 +154,7 @@ def _points(records: Sequence[Record], line: Line) -> tuple[list[float], list[fl
             if line.share_of is not None:
                 value /= max(float(record.get(line.share_of, 0.0)), 1.0)
             if math.isfinite(value):
-                steps.append(float(record["step"]))
+                steps.append(float(record["step"]) + 1)  # records count from 0, the reader from 1
                 values.append(value)
     return steps, values
 

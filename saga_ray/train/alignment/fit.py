@@ -93,7 +93,8 @@ def fit(
             checks.append(Check(done, float(np.mean(losses)), score() if score else math.nan))
             losses.clear()
             loss_now, verdicts = checks[-1].loss, checks[-1].score
-            say(f"step {done}/{settings.steps}: loss {loss_now:.3f}, validation verdicts {verdicts:.3f}")
+            scored = f", validation verdicts {verdicts:.3f}" if score else ""
+            say(f"step {done}/{settings.steps}: loss {loss_now:.3f}{scored}")
             if chosen(checks) is checks[-1]:
                 best = {name: each.detach().clone() for name, each in trained.items()}
     if best:

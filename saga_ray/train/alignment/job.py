@@ -110,6 +110,12 @@ def train_supervisor(
         else:
             objective = written_objective(supervisor, WrittenKey(supervisor, learned.attributes), settings)
         score = _validation_score(supervisor, validation, tower, settings)
+        if score is None:
+            say(
+                "validation verdicts are not measured, and the last weights are kept: pairs need two "
+                f"validation classes, one of them with two pictures; here are {len(validation)} pictures of "
+                f"{len(validation.classes)} class(es)"
+            )
         checks = fit(supervisor, bank, sampler, objective, settings, score, say)
         report = _store(supervisor, unfinished, learned, validation, test, table, checks, tower, settings)
         report = replace(report, folder=output, seconds=time.monotonic() - started)
