@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from saga_ray.config.settings import Count, Section, Share
+from saga_ray.config.settings import Count, Section, Seed, Share
 
 OF_POCKET = {"width", "layers", "heads", "hidden", "rope_base", "likeness_weight", "own_answers"}
 """Settings that a language model of one's own has no use for."""
@@ -23,7 +23,7 @@ Amount = Annotated[float, Field(ge=0)]
 class AlignmentSettings(Section):
     """One training of a supervisor."""
 
-    seed: int = Field(1, description="seed of weights, views, pairs and samples")
+    seed: Seed = Field(1, description="seed of weights, views, pairs and samples")
     name: str | None = Field(None, description="name of the supervisor; none: that of its folder")
     parts: list[Literal["train", "extra"]] = Field(
         ["train", "extra"],

@@ -15,6 +15,7 @@ from saga_ray.config.settings import (
     EmbeddingSettings,
     RaySettings,
     Section,
+    Seed,
     Share,
     TrackingSettings,
     WorkerSettings,
@@ -85,7 +86,7 @@ class ComposedSettings(Section):
     """A run."""
 
     name: str = Field("cir", description="name of the run, of its folder and of its MLflow run")
-    seed: int = Field(1, description="seed of everything: adapters, dropout, order of the examples")
+    seed: Seed = Field(1, description="seed of everything: adapters, dropout, order of the examples")
     data: ComposedDataSettings = Field(default_factory=ComposedDataSettings)
     embedder: EmbedderSettings = Field(default_factory=EmbedderSettings)
     align: AlignSettings = Field(default_factory=AlignSettings)

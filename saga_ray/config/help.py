@@ -83,7 +83,8 @@ def _allowed(schema: dict[str, Any]) -> str:
         case "boolean":
             return "true or false"
         case "array":
-            return f"a list of {_plural(schema['items'])}"
+            at_least = f", at least {schema['minItems']}" if "minItems" in schema else ""
+            return f"a list of {_plural(schema['items'])}{at_least}"
         case "object":
             return f"a table of {_plural(schema.get('additionalProperties', True))}"
         case kind:
@@ -101,7 +102,7 @@ def _plural(schema: dict[str, Any] | bool) -> str:
 
 def _bounds(schema: dict[str, Any]) -> str:
     words = [
-        f"{word} {schema[key]:g}"
+        f"{word} {schema[key]:.10g}"
         for key, word in {
             "minimum": "of at least",
             "exclusiveMinimum": "above",

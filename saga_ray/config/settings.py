@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0.0)]
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]  # FAISS takes no others
 RewardDesign = Literal["verdict", "parsed", "confidence"]
 
 ARM_NAMES = (
@@ -219,8 +220,8 @@ class Settings(Section):
     """A run."""
 
     name: str = Field("run", description="name of the run, of its folder and of its MLflow run")
-    seed: int = Field(1, description="seed of everything: plan, augmentation, proxies, completions")
-    arms: list[str] = Field(default_factory=lambda: ["start", "metric", "saga"], description="what is trained and compared: " + ", ".join(ARM_NAMES))
+    seed: Seed = Field(1, description="seed of everything: plan, augmentation, proxies, completions")
+    arms: list[str] = Field(default_factory=lambda: ["start", "metric", "saga"], min_length=1, description="what is trained and compared: " + ", ".join(ARM_NAMES))
     data: DataSettings = Field(default_factory=DataSettings)
     supervisor: SupervisorSettings = Field(default_factory=SupervisorSettings)
     encoder: EncoderSettings = Field(default_factory=EncoderSettings)

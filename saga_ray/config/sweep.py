@@ -17,7 +17,7 @@ from saga_ray.config.names import nearest, shipped
 from saga_ray.config.overrides import apply, place, setting_named
 from saga_ray.config.presets import Command, preset_names, read_preset
 from saga_ray.config.searched import AnySettings, last_trained, of_every_trial, searched
-from saga_ray.config.settings import ARM_NAMES, Count, Section
+from saga_ray.config.settings import ARM_NAMES, Count, Section, Seed
 from saga_ray.errors import UserError
 
 
@@ -118,7 +118,7 @@ class SweepSettings(Section):
     runners_up: Annotated[int, Field(ge=0)] = Field(
         1, description="trials after the best that are scored on the test classes, or queries, too"
     )
-    seed: int = Field(1, description="seed of the search")
+    seed: Seed = Field(1, description="seed of the search")
 
     @model_validator(mode="after")
     def _fits_together(self) -> SweepSettings:

@@ -99,14 +99,15 @@ class StepRounds:
         return [self._groups[key] for key in self._decided_keys(round)]
 
     def outcome(self, round: int) -> RoundOutcome:
-        """The counts of a settled round."""
+        """The counts of a settled round; the same again once later rounds have begun (a restarted worker
+        asks)."""
         assert self.settled(round), round
         keys = self._decided_keys(round)
         groups = [self._groups[key] for key in keys]
         completions = [completion for group in groups for completion in group.completions]
         requests = len(pairs_of(self._plan, round))
         return RoundOutcome(
-            accepted_total=len(self._acceptance.accepted),
+            accepted_total=sum(self._plan[index][0] <= round for index in self._acceptance.accepted),
             requests=requests,
             groups=len(groups),
             informative=sum(group.informative for group in groups),

@@ -10,16 +10,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ray.train
 import torch
 from torch import nn
 
+from saga_ray.errors import UserError
 from saga_ray.models import adapters
 from saga_ray.models.encoder import Encoder
 from saga_ray.train.records import StepRecord
@@ -28,6 +30,8 @@ from saga_ray.train.shards import gathered, is_shard, shared_out, shared_out_opt
 TRAINING_FILE = "training.pt"
 ENCODER_FOLDER = "encoder"
 RECORDS_FILE = "steps.jsonl"
+UNFINISHED = "unfinished"
+"""In an arm's storage, beside Ray Train's checkpoints: the next one while it is written."""
 OWN = ("base", "weight_decay", "betas")
 """What of an optimizer's group the settings say."""
 
@@ -60,21 +64,57 @@ def training_state(
     return {name: gathered(part, keep=keep) for name, part in state.items()}
 
 
+def arm_storage() -> Path:
+    """Ray Train's folder of the arm, in a worker; a run's end takes all of it away."""
+    return Path(ray.train.get_context().get_storage().experiment_fs_path)
+
+
+@contextmanager
+def unfinished(storage: Path) -> Iterator[Path]:
+    """An empty folder in an arm's storage, gone when the block ends. What a worker that was killed has left
+    there makes room for it.
+    """
+    if not storage.is_dir():
+        raise UserError(
+            f"{storage} is not there on {socket.gethostname()}: "
+            "give an --output on storage that all nodes of the Ray cluster share"
+        )
+    folder = storage / UNFINISHED
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def report(metrics: dict[str, Any], folder: Path) -> None:
+    """Make an `unfinished` folder Ray Train's newest checkpoint. It is renamed, neither copied nor ever there
+    in part.
+    """
+
+    def rename(checkpoint: ray.train.Checkpoint, name: str) -> ray.train.Checkpoint:
+        return ray.train.Checkpoint.from_directory(folder.rename(folder.with_name(name)))
+
+    checkpoint = ray.train.Checkpoint.from_directory(folder)
+    ray.train.report(metrics, checkpoint=checkpoint, checkpoint_upload_fn=rename)
+
+
 @contextmanager
 def checkpoint_folder(
-    encoder: Encoder, state: dict[str, Any], position: Position, records: Sequence[StepRecord]
+    storage: Path,
+    encoder: Encoder,
+    state: dict[str, Any],
+    position: Position,
+    records: Sequence[StepRecord],
 ) -> Iterator[Path]:
-    """A temporary folder with the whole `training_state`; gone when the block ends, so hand it to storage
-    inside."""
-    folder = Path(tempfile.mkdtemp(prefix="saga-checkpoint-"))
-    try:
+    """An `unfinished` folder with the whole `training_state`, so hand it over inside."""
+    with unfinished(storage) as folder:
         encoder.save(folder / ENCODER_FOLDER, state["encoder"])
         rest = {name: part for name, part in state.items() if name != "encoder"}
         torch.save({**rest, "position": vars(position)}, folder / TRAINING_FILE)
         (folder / RECORDS_FILE).write_text("".join(json.dumps(record) + "\n" for record in records))
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def restore(

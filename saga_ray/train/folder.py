@@ -19,6 +19,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import ArrayLike
 from pydantic import BaseModel, ValidationError
 
 from saga_ray.config.job import Job
@@ -149,6 +151,15 @@ class RunFolder:
     def embeddings(self, arm: str) -> Path:
         """File of an arm's embeddings of the test classes, in the table's order (NumPy, float16)."""
         return self.arm(arm) / "test-embeddings.npy"
+
+    def write_embeddings(self, arm: str, z_ME: ArrayLike) -> None:
+        """Keep an arm's embeddings of the test classes, whole or not at all; before it is finished."""
+        file = self.embeddings(arm)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        aside = file.with_name(file.name + ".part")
+        with aside.open("wb") as opened:
+            np.save(opened, np.asarray(z_ME, np.float16))
+        os.replace(aside, file)
 
     def finished(self, arm: str) -> dict[str, Any] | None:
         """What an arm came to, if it has ended."""

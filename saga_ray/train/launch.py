@@ -17,9 +17,11 @@ from typing import Any, Protocol
 
 import ray
 import ray.train
+from ray.exceptions import ActorUnavailableError
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 from ray.train.v2.api.config import FailureConfig
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from saga_ray.config.job import Job
 from saga_ray.errors import Stopped, UserError
@@ -49,7 +51,7 @@ def launch(
     checkpoints if there are any. Once `stop` is set the workers end after a step or two, Ray Train gives back
     what it holds, and `Stopped` is raised.
     """
-    log: Any = ray.remote(RecordLog).options(num_cpus=0).remote()
+    log = _start_log()
     train = settings.train
     try_s = min(LONGEST_TRY_S, settings.ray.wait_for_resources_s)
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(try_s)
@@ -82,9 +84,7 @@ def launch(
         while not fitted.done():
             with suppress(StillRunning):
                 fitted.exception(timeout=1.0)
-            if stop and stop.is_set():
-                ray.get(log.stop.remote())
-            for record in ray.get(log.drain.remote()):
+            for record in _news(log, stopping=bool(stop and stop.is_set())):
                 on_record(record)
         result = fitted.result()
     except ray.train.TrainingFailedError as error:
@@ -109,6 +109,25 @@ def _entry() -> Callable[[dict[str, ray.ObjectRef[Task]]], None]:
         ray.get(config["task"]).run()
 
     return train
+
+
+def _start_log() -> Any:
+    """The actor of a `RecordLog`, on the driver's node: the loss of another one does not touch it."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(RecordLog).options(num_cpus=0, scheduling_strategy=here).remote()
+
+
+def _news(log: Any, *, stopping: bool) -> list[StepRecord]:
+    """The records since the last call, none while the actor cannot be reached for a moment; `stopping`: it is
+    told that training is to end.
+    """
+    try:
+        if stopping:
+            ray.get(log.stop.remote())
+        records: list[StepRecord] = ray.get(log.drain.remote())
+        return records
+    except ActorUnavailableError:
+        return []
 
 
 def _in_background(work: Callable[[], ray.train.Result]) -> Future[ray.train.Result]:

@@ -80,8 +80,11 @@ class Progress:
         self._pace.clear()  # measured from the first step's end: before it, workers start
 
     def update(self, record: Mapping[str, Any]) -> None:
-        """A step is done: its record."""
-        self._done = int(record["step"]) + 1
+        """A step is done: its record. Workers that started again repeat steps, and the pace begins anew."""
+        done = int(record["step"]) + 1
+        if done <= self._done:
+            self._pace.clear()
+        self._done = done
         self._share = self._done / self._steps if self._steps else float(record["progress"])
         self._readings = "  ".join(
             f"{name} {form.format(record[key])}" for key, name, form in READINGS if key in record
@@ -100,7 +103,8 @@ class Progress:
         if len(self._pace) < 2:
             return None
         (began, share_then, _), (now, share_now, _) = self._pace[0], self._pace[-1]
-        return (1.0 - share_now) * (now - began) / (share_now - share_then)
+        gained = share_now - share_then
+        return (1.0 - share_now) * (now - began) / gained if gained > 0 else None
 
     def _show(self, last: bool) -> None:
         if self._live:

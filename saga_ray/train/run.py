@@ -12,12 +12,12 @@ from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import ray
 
 from saga_ray.config.home import output_home
 from saga_ray.config.settings import Settings
 from saga_ray.data.stream import put_images
+from saga_ray.models import supervisors
 from saga_ray.models.encoder import Encoder
 from saga_ray.retrieval.embed import embed
 from saga_ray.retrieval.evaluation import evaluate_embeddings
@@ -179,8 +179,8 @@ class ArmTrainer:
             outcome |= training_outcome(
                 self.folder.steps(arm.name), self.pool if needs_rollouts(settings) and arm.trains else None
             )
+            self.folder.write_embeddings(arm.name, z_ME)  # a finished arm has all that the report reads
             self.folder.finish(arm.name, model, outcome)
-            np.save(self.folder.embeddings(arm.name), z_ME.astype(np.float16))
             log.log_encoder(
                 self.folder.model(arm.name),
                 image_size=settings.data.image_size,
@@ -216,6 +216,7 @@ class ArmTrainer:
             lambda actor: ArmTask(
                 arm=arm.name,
                 settings=settings,
+                supervisor=supervisors.anywhere(settings.supervisor.path),
                 train_table=self.train_table,
                 train_images=self.train_images,
                 probe_table=self.probe_table,

@@ -31,7 +31,15 @@ from saga_ray.retrieval.embed import embed
 from saga_ray.retrieval.evaluation import retrieval_measures
 from saga_ray.rollout.client import RolloutClient
 from saga_ray.train.arms import needs_rollouts
-from saga_ray.train.checkpoint import Position, checkpoint_folder, records_of, restore, training_state
+from saga_ray.train.checkpoint import (
+    Position,
+    arm_storage,
+    checkpoint_folder,
+    records_of,
+    report,
+    restore,
+    training_state,
+)
 from saga_ray.train.records import StepRecord, sample_record, step_record
 from saga_ray.train.schedule import build_optimizer, rate_factor, set_rates, step_progress
 from saga_ray.train.shards import gathered, shard_language_model, shard_tower
@@ -47,6 +55,8 @@ class ArmTask:
 
     arm: str
     settings: Settings
+    supervisor: str
+    """See `supervisors.anywhere`: the settings' path may be relative to the driver's folder."""
     train_table: ray.ObjectRef[ImageTable]
     train_images: Images
     """The train table's picture column, for the data tasks."""
@@ -104,7 +114,7 @@ def train_arm(task: ArmTask) -> None:
     together = settings.train.shard != "nothing"
     scores = world.rank == 0 or together  # rank 0's are kept, but weights in parts need all workers
     if needs_rollouts(settings):
-        supervisor = supervisors.load(settings.supervisor.path, settings.supervisor.precision)
+        supervisor = supervisors.load(task.supervisor, settings.supervisor.precision)
         if settings.train.shards_language_model:
             shard_language_model(supervisor, world, device)
         supervisor = supervisor.to(device)
@@ -216,8 +226,8 @@ def _report(
     if world.rank:
         ray.train.report(metrics)
         return
-    with checkpoint_folder(encoder, state, position, records) as folder:
-        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+    with checkpoint_folder(arm_storage(), encoder, state, position, records) as folder:
+        report(metrics, folder)
 
 
 def _dump(task: ArmTask, consumed: list[StreamedBatch], encoder: Encoder, error: NonFiniteLoss) -> None:

@@ -172,7 +172,7 @@ class TuneTrial(tune.Trainable):
 
     def _checkpoint(self, step: int) -> Path | None:
         """The worker's newest checkpoint, if it is of that step or later."""
-        checkpoints = (self.folder.checkpoints / self.arm).glob("*/steps.jsonl")
+        checkpoints = (self.folder.checkpoints / self.arm).glob("checkpoint_*/steps.jsonl")
         newest = max(checkpoints, default=None)
         if newest is None or len(records_of(newest.parent)) < step:
             return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from saga_ray.composed.train.result import CirTrainingResult, gain, read
 from saga_ray.composed.train.run import EVALUATION, run
 from saga_ray.config.composed import ComposedSettings
 from saga_ray.errors import UserError
+from saga_ray.models import supervisors
 from saga_ray.train.folder import RunFolder
 from tests.composed.bars import small_settings, write_bars
 
@@ -32,9 +33,15 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def small(data: Path) -> Callable[..., ComposedSettings]:
-    """``small(section={...})``: settings of two stages of a few steps."""
-    return partial(small_settings, data)
+def small(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., ComposedSettings]]:
+    """``small(section={...})``: settings of two stages of a few steps. Their supervisor is named from the
+    driver's folder, in which Ray's workers are not.
+    """
+    here = tmp_path_factory.mktemp("here")
+    (here / "mine").symlink_to(supervisors.SHIPPED / "furniture-pocket")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(here)
+        yield partial(small_settings, data, embedder={"supervisor": "mine"})
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ from saga_ray.errors import UserError
             "did you mean 'align.temperature' or 'instruct.temperature'|temperature",
         ),
         (["align.batch=1"], "align.batch = 1 in --set align.batch=1 is not allowed"),
+        (["seed=3000000000"], "at most 2147483647"),
     ],
 )
 def test_what_does_not_fit_is_said(overrides: list[str], sentence: str) -> None:

@@ -122,6 +122,9 @@ def test_an_unknown_key_in_a_file_names_the_file(tmp_path: Path) -> None:
         ("data.flip=perhaps", ["true or false"]),
         ("metric.options.alpha=large", ["metric.options", "'alpha'", "a table of numbers"]),
         ("arms=start", ["a list of texts"]),
+        ("arms=[]", ["arms = []", "a list of texts, at least 1"]),
+        ("seed=3000000000", ["a whole number of at least 0 and at most 2147483647"]),
+        ("seed=-1", ["of at least 0"]),
         ("arms=[start,equal-compute]", ["add saga"]),
         ("arms=[start,sagas]", ["'sagas' is not an arm", "shuffled-labels"]),
         ("train.workers=3", ["train.workers=3 does not divide data.blocks=2"]),
@@ -179,6 +182,8 @@ def test_the_settings_of_a_supervisors_training(preset: str) -> None:
         resolve_alignment(["stepz=1"])
     with pytest.raises(UserError, match="multiple of 2 x heads"):
         resolve_alignment(["heads=3"])
+    with pytest.raises(UserError, match="at most 2147483647"):
+        resolve_alignment(["seed=3000000000"])
 
 
 def test_apply_says_which_setting_it_set() -> None:

@@ -68,7 +68,7 @@ def test_a_stored_encoder_is_a_plain_one_that_computes_the_same(model: Small, tm
     assert (stored(pictures) - whole(pictures)).abs().max() > 1e-3, "something was learnt"
 
 
-def test_training_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(model: Small) -> None:
+def test_training_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(model: Small, tmp_path: Path) -> None:
     pictures = model.pictures(3)
     loss = metric.build("proxy_anchor", classes=2, width=16, seed=1, options={})
     through, stopped, resumed = start(model), start(model), start(model)
@@ -76,7 +76,7 @@ def test_training_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(model: Smal
     learn(through, optimizers[0], pictures, 4)
     learn(stopped, optimizers[1], pictures, 2)
     state = training_state(stopped, loss, optimizers[1])
-    with checkpoint_folder(stopped, state, Position(2, 2), []) as folder:
+    with checkpoint_folder(tmp_path, stopped, state, Position(2, 2), []) as folder:
         assert restore(folder, resumed, loss, optimizers[2]) == Position(2, 2)
     learn(resumed, optimizers[2], pictures, 2)
     for name, value in through.state_dict().items():

@@ -66,6 +66,18 @@ def test_outcome_counts_what_the_plan_needed() -> None:
     assert outcome.reward_sum == sum(v is s for v, s in zip(verdicts, same, strict=True))
 
 
+def test_a_worker_that_starts_again_hears_of_each_round_what_it_heard_before() -> None:
+    wanted = len(naive(3, 1, 1000)[0]) + 2  # in the second round
+    client = LocalRollouts(ScriptedEngine(), wanted, Judge(KEY))
+    heard = []
+    for _ in range(2):
+        for round in range(2):
+            client.submit(3, round, requests(3, round, PAIRS), PAIRS)
+            heard.append((list(client.accepted(3, round)), client.outcome(3, round)))
+    assert [outcome.accepted_total for _, outcome in heard[:2]] == [wanted - 2, wanted]
+    assert heard[2:] == heard[:2]
+
+
 def test_does_not_wait_for_pairs_beyond_the_last_accepted_one() -> None:
     last = naive(2, 1, 3)[0][-1]
     client = LocalRollouts(ScriptedEngine(hang_on=frozenset(range(last + 1, 16))), 3, Judge(KEY))

@@ -1,7 +1,7 @@
 """Training workers that fail at a chosen moment; they stand in for what `launch._entry` gives Ray Train.
 
-A fault strikes at the arm's second checkpoint, once the first one is Ray Train's for certain, and only the
-first time: a marker file beside the checkpoints remembers it.
+A fault strikes while the arm's second checkpoint is handed over, once the first one is Ray Train's for
+certain, and only the first time: a marker file beside the checkpoints remembers it.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ def loss_becomes_nan(config: dict[str, ray.ObjectRef[ArmTask]]) -> None:
 
 
 def _train_with_fault(config: dict[str, ray.ObjectRef[ArmTask]], strike: Callable[[], None]) -> None:
-    report, reports = worker._report, 0
+    report, reports = ray.train.report, 0
 
-    def faulty_report(*args: Any) -> None:
+    def faulty_report(*args: Any, **kwargs: Any) -> None:
         nonlocal reports
         reports += 1
         marker = _storage() / MARKER
@@ -73,9 +73,9 @@ def _train_with_fault(config: dict[str, ray.ObjectRef[ArmTask]], strike: Callabl
             _wait_until_registered()
             marker.touch()
             strike()
-        report(*args)
+        report(*args, **kwargs)
 
-    worker._report = faulty_report
+    ray.train.report = faulty_report
     worker.train_arm(ray.get(config["task"]))
 
 

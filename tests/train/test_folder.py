@@ -4,7 +4,9 @@ import os
 import socket
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from saga_ray.config.settings import Settings
@@ -68,6 +70,24 @@ def test_an_arm_that_has_ended_keeps_its_model_and_outcome_and_drops_its_checkpo
         assert folder.finished("saga") == {"map@r": 0.5}
         assert (folder.model("saga") / "encoder.safetensors").read_text() == "weights"
         assert not (folder.checkpoints / "saga").exists()
+
+
+def test_embeddings_that_did_not_find_room_leave_nothing_behind_that_is_taken_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(file: Any, array: Any) -> None:
+        file.write(b"some of it")
+        raise OSError(28, "No space left on device")
+
+    folder = RunFolder(tmp_path)
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        patch.setattr(np, "save", full)
+        folder.write_embeddings("start", [[0.5, 1.0]])
+    assert not folder.embeddings("start").exists()
+    folder.write_embeddings("start", [[0.5, 1.0]])
+    found = np.load(folder.embeddings("start"))
+    assert found.dtype == np.float16 and found.tolist() == [[0.5, 1.0]]
+    assert list(folder.arm("start").iterdir()) == [folder.embeddings("start")]
 
 
 def test_step_records_come_back_as_they_were_written(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from saga_ray.train.progress import Progress, clock_time
+from saga_ray.train.progress import RECENT_STEPS, Progress, clock_time
 
 
 class Clock:
@@ -93,6 +93,21 @@ def test_a_resumed_arm_counts_only_its_own_steps_into_the_pace() -> None:
     clock.now += 3.0
     progress.update(record(91))
     assert progress.seconds_left() == pytest.approx(24.0)
+
+
+@pytest.mark.parametrize("before", [1, 3, RECENT_STEPS, RECENT_STEPS + 1])
+@pytest.mark.parametrize("steps", [100, None])
+def test_steps_that_workers_repeat_begin_a_new_pace(before: int, steps: int | None) -> None:
+    clock = Clock()
+    progress = Progress(["saga"], console=Console(file=io.StringIO()), clock=clock)
+    progress.begin("saga", steps)
+    for repeated in (range(before), range(before + 1)):
+        for step in repeated:
+            progress.update(record(step, progress=step / 100))
+            clock.now += 2.0
+        clock.now += 60.0  # workers start again
+    done = before + (1 if steps else 0)
+    assert progress.seconds_left() == pytest.approx((100 - done) * 2.0)
 
 
 def test_an_arm_with_seconds_to_spend_goes_by_its_share() -> None:

@@ -49,7 +49,13 @@ FEW_STEPS = {"steps": 2, "checkpoint_every": 2}
 
 @pytest.fixture(scope="module")
 def with_vllm(session_ray: None, base: Path, small: Callable[..., Settings]) -> Done:
-    return finished(small(["start", "metric", "saga"], rollout={"engine": "vllm"}), base / "vllm")
+    """Its supervisor is named from the driver's folder, in which Ray's workers are not."""
+    settings = small(
+        ["start", "metric", "saga"], rollout={"engine": "vllm"}, supervisor={"path": "supervisor"}
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(base)
+        return finished(settings, base / "vllm")
 
 
 def test_result_holds_what_is_promised(with_vllm: Done) -> None:

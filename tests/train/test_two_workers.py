@@ -142,12 +142,12 @@ def through(settings: Settings, rank: int) -> dict[str, Any]:
     return {"steps": [first, training.take(1), training.take(2)], "seen": seen, "state": training.state()}
 
 
-def interrupted(before: Settings, after: Settings, rank: int) -> dict[str, Any]:
+def interrupted(before: Settings, after: Settings, rank: int, storage: Path) -> dict[str, Any]:
     """The same, but its third step is that of another training which takes the first one's checkpoint."""
     stopped, resumed = Training(before, rank), Training(after, rank)
     for number in range(2):
         stopped.take(number)
-    with checkpoint_folder(stopped.encoder, stopped.state(), Position(2, 2), []) as folder:
+    with checkpoint_folder(storage, stopped.encoder, stopped.state(), Position(2, 2), []) as folder:
         restore(folder, resumed.encoder, resumed.loss, resumed.optimizer)
     resumed.batches = stopped.batches
     resumed.take(2)
@@ -163,9 +163,11 @@ def _worker(rank: int, folder: str, cases: dict[str, Case], pairs: list[tuple[st
     for name, (shard, changes) in cases.items():
         found[name] = [through(settings_of(each, changes), rank) for each in (shard, "nothing")]
     through_state = through(settings_of("nothing", {}), rank)["state"]
+    storage = Path(folder, f"storage-{rank}")
+    storage.mkdir()
     for pair in pairs:
         before, after = (settings_of(shard, {}) for shard in pair)
-        found[pair] = [interrupted(before, after, rank), through_state]
+        found[pair] = [interrupted(before, after, rank, storage), through_state]
     torch.save(found, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 

@@ -159,7 +159,7 @@ def test_what_any_trial_needs_of_the_data_is_asked_for_before_anything_starts(
 
 def adapted(settings: ComposedSettings) -> Embedder:
     """With adapters that do something."""
-    embedder = start_embedder(settings, None)
+    embedder = start_embedder(settings, None, settings.embedder.supervisor)
     embedder.adapt(rank=4, alpha=16, dropout=0.5, seed=1)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -181,14 +181,17 @@ def test_a_look_finds_what_the_stage_s_embedder_would_and_training_goes_on(
     assert found == {f"validation/{name}": merged[name] for name in LOOKS}
 
 
-def test_a_trial_that_goes_on_from_another_s_checkpoint_has_its_own_rate(small: ComposedSettings) -> None:
+def test_a_trial_that_goes_on_from_another_s_checkpoint_has_its_own_rate(
+    small: ComposedSettings, tmp_path: Path
+) -> None:
     donor, taker = adapted(small), adapted(small)
     own = small.instruct.model_copy(update={"rate": 2e-3, "weight_decay": 0.5})
     optimizer = build_optimizer(taker, own)
     with torch.no_grad():
         for parameter in donor.trained():
             parameter.mul_(2.0)
-    with checkpoint_folder(donor, build_optimizer(donor, small.instruct), [], ended=False) as folder:
+    donated = build_optimizer(donor, small.instruct)
+    with checkpoint_folder(tmp_path, donor, donated, [], ended=False) as folder:
         restore(folder, taker, optimizer)
     assert [group["base"] for group in optimizer.param_groups] == [2e-3] * len(optimizer.param_groups)
     assert optimizer.param_groups[0]["weight_decay"] == 0.5

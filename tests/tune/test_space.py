@@ -55,6 +55,7 @@ high = 1.0
         ("grpo.weight", "grpo.wieght", "did you mean 'grpo.weight'"),
         ("grpo.weight", "rollout.engine", "rollout.engine in .* is the same for all trials"),
         ("grpo.weight", "ray.address", "ray.address in .* is the same for all trials"),
+        ("[parameters", "seed = 3000000000\n[parameters", "at most 2147483647"),
         ("low = 0.1", "low = 2.0", "low=2 must be below high=1"),
         ("low = 0.1", "low = -0.1", "grpo.weight"),
         ('"uniform"', '"even"', "parameters"),

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +14,7 @@ from pathlib import Path
 import torch
 
 from saga_ray.composed.embedder import Embedder
-from saga_ray.train.checkpoint import RECORDS_FILE, TRAINING_FILE, restore_optimizer
+from saga_ray.train.checkpoint import RECORDS_FILE, TRAINING_FILE, restore_optimizer, unfinished
 from saga_ray.train.records import StepRecord
 
 EMBEDDER_FOLDER = "embedder"
@@ -24,14 +22,18 @@ EMBEDDER_FOLDER = "embedder"
 
 @contextmanager
 def checkpoint_folder(
-    embedder: Embedder, optimizer: torch.optim.Optimizer, records: Sequence[StepRecord], *, ended: bool
+    storage: Path,
+    embedder: Embedder,
+    optimizer: torch.optim.Optimizer,
+    records: Sequence[StepRecord],
+    *,
+    ended: bool,
 ) -> Iterator[Path]:
-    """A temporary folder with the state after as many steps as there are records; gone when the block ends.
+    """An `unfinished` folder with the state after as many steps as there are records.
 
     `ended`: the adapters are merged, and the embedder is part of it.
     """
-    folder = Path(tempfile.mkdtemp(prefix="saga-checkpoint-"))
-    try:
+    with unfinished(storage) as folder:
         trained = list(embedder.trained())
         torch.save({"trained": trained, "optimizer": optimizer.state_dict()}, folder / TRAINING_FILE)
         (folder / RECORDS_FILE).write_text("".join(json.dumps(record) + "\n" for record in records))
@@ -39,8 +41,6 @@ def checkpoint_folder(
             embedder.merge()
             embedder.save(folder / EMBEDDER_FOLDER)
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def restore(folder: str | os.PathLike[str], embedder: Embedder, optimizer: torch.optim.Optimizer) -> None:

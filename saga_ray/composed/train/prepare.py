@@ -33,7 +33,7 @@ def prepare(settings: ComposedSettings) -> Ready:
     source = settings.data.source
     data = sources.load(source)
     require_examples(data, settings)
-    _require_room(start_embedder(settings, None), data, settings)
+    _require_room(start_embedder(settings, None, settings.embedder.supervisor), data, settings)
     if settings.evaluation.validate_every:
         require_queries(source, "validation")
     scored = sources.queries(source, settings.evaluation.part)

@@ -22,6 +22,7 @@ from saga_ray.composed.train.worker import StageTask
 from saga_ray.config.composed import ComposedSettings
 from saga_ray.config.home import output_home
 from saga_ray.data.stream import put_images
+from saga_ray.models import supervisors
 from saga_ray.retrieval.record import installed_versions
 from saga_ray.tracking.mlflow import Tracker
 from saga_ray.train.checkpoint import records_of
@@ -135,6 +136,7 @@ class StageTrainer:
                 lambda actor: StageTask(
                     stage=stage,
                     settings=settings,
+                    supervisor=supervisors.anywhere(settings.embedder.supervisor),
                     data=self.data,
                     images=self.images,
                     validation=self.validation if last else None,

@@ -31,7 +31,7 @@ from saga_ray.config.composed import AlignSettings, ComposedSettings, InstructSe
 from saga_ray.config.settings import DataSettings
 from saga_ray.data.seeds import generator
 from saga_ray.data.stream import Images, Stream
-from saga_ray.train.checkpoint import records_of
+from saga_ray.train.checkpoint import arm_storage, records_of, report
 from saga_ray.train.records import StepRecord
 from saga_ray.train.schedule import rate_factor, set_rates, step_progress
 from saga_ray.train.world import World
@@ -43,6 +43,8 @@ class StageTask:
 
     stage: str
     settings: ComposedSettings
+    supervisor: str
+    """See `supervisors.anywhere`: the settings' path may be relative to the driver's folder."""
     data: ray.ObjectRef[TrainingData]
     images: Images
     """The data's pictures, for the data tasks."""
@@ -66,7 +68,7 @@ def train_stage(task: StageTask) -> None:
     settings, stage = task.settings, task.settings.stage(task.stage)
     torch.set_num_threads(settings.train.threads_per_worker)
     world = World.current()
-    embedder = start_embedder(settings, task.start).to(
+    embedder = start_embedder(settings, task.start, task.supervisor).to(
         get_device() if settings.train.gpus_per_worker else torch.device("cpu")
     )
     lora = settings.embedder
@@ -163,5 +165,5 @@ def _report(
     if world.rank:
         ray.train.report(metrics)
         return
-    with checkpoint_folder(embedder, optimizer, records, ended=ended) as folder:
-        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+    with checkpoint_folder(arm_storage(), embedder, optimizer, records, ended=ended) as folder:
+        report(metrics, folder)

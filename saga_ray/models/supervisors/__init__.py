@@ -16,7 +16,7 @@ from typing import Literal
 from saga_ray.errors import UserError
 from saga_ray.models.supervisors.base import EnginePrompt, Supervisor
 
-__all__ = ["SHIPPED", "EnginePrompt", "Supervisor", "families", "find", "load", "names"]
+__all__ = ["SHIPPED", "EnginePrompt", "Supervisor", "anywhere", "families", "find", "load", "names"]
 
 SHIPPED = Path(__file__).parent / "shipped"
 DESCRIPTION = "supervisor.json"
@@ -52,6 +52,13 @@ def find(path_or_name: str | Path) -> Path:
             f"There is no supervisor {str(path_or_name)!r}: no {DESCRIPTION} is found there{hint}"
         )
     return folder.resolve()
+
+
+def anywhere(path_or_name: str) -> str:
+    """What finds the same supervisor from any working folder: the name of one that ships, which may lie
+    elsewhere on another node, else its absolute path. Raises UserError like `find`.
+    """
+    return path_or_name if path_or_name in names() else str(find(path_or_name))
 
 
 def load(path_or_name: str | Path, precision: Literal["float32", "bfloat16"] = "float32") -> Supervisor:

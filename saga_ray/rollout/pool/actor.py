@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError
+from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError
 
 from saga_ray.errors import UserError
 from saga_ray.rollout.engine import Engine, Finished, PairRequest
@@ -119,8 +119,8 @@ class EngineActor:
 def _alive(collector: Any) -> bool:
     try:
         ray.get(collector.__ray_ready__.remote(), timeout=TELL_TIMEOUT_S)
+    except (ActorUnavailableError, GetTimeoutError):
+        return True  # out of reach for a moment, or busy
     except RayActorError:
         return False
-    except GetTimeoutError:
-        return True  # busy
     return True

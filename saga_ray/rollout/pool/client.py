@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError
+from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError
 
 from saga_ray.errors import UserError
 from saga_ray.rollout.client import RoundOutcome
@@ -20,6 +21,8 @@ POLL_S = 10.0
 unnoticed."""
 ANSWER_LIMIT_S = 60.0
 """Longest wait for that answer on top."""
+ASK_AGAIN_S = 1.0
+"""Between two calls while the collector cannot be reached."""
 
 
 class PoolClient:
@@ -39,17 +42,20 @@ class PoolClient:
         # Prompts go to the object store: the collector passes references on and each actor fetches its own.
         references = [ray.put(request) for request in requests]
         asked = [Asked.of(request) for request in requests]
-        answer = self.collector.submit.remote(
-            self.session, step, round, self.wanted, list(round_pairs), asked, references
+        self._get(
+            lambda: self.collector.submit.remote(
+                self.session, step, round, self.wanted, list(round_pairs), asked, references
+            ),
+            0.0,
+            step,
+            round,
         )
-        self._get(answer, 0.0, step, round)
 
     def accepted(self, step: int, round: int) -> Iterator[Group]:
         own = self._own[step, round]
         given = 0
         while True:
-            reference = self.collector.poll.remote(self.session, step, round, own, given, POLL_S)
-            answer: Answer = self._get(reference, POLL_S, step, round)
+            answer = self._poll(step, round, own, given)
             self._raise_failure(answer)
             yield from answer.groups
             given += len(answer.groups)
@@ -64,24 +70,41 @@ class PoolClient:
         round's end."""
         return self._finish(step, round)[0]
 
+    def _poll(self, step: int, round: int, own: list[int], given: int) -> Answer:
+        answer: Answer = self._get(
+            lambda: self.collector.poll.remote(self.session, step, round, own, given, POLL_S),
+            POLL_S,
+            step,
+            round,
+        )
+        return answer
+
     def _finish(self, step: int, round: int) -> tuple[list[Group], RoundOutcome]:
         while True:
-            reference = self.collector.finish.remote(self.session, step, round, POLL_S)
-            answer, outcome = self._get(reference, POLL_S, step, round)
+            answer, outcome = self._get(
+                lambda: self.collector.finish.remote(self.session, step, round, POLL_S), POLL_S, step, round
+            )
             self._raise_failure(answer)
             if outcome is not None:
                 return answer.groups, outcome
 
-    def _get(self, reference: Any, wait_s: float, step: int, round: int) -> Any:
-        try:
-            return ray.get(reference, timeout=wait_s + ANSWER_LIMIT_S)
-        except GetTimeoutError as error:
-            raise UserError(
-                f"step {step}, round {round}: the rollout collector has not answered for "
-                f"{wait_s + ANSWER_LIMIT_S:g} s; see whether its node is overloaded"
-            ) from error
-        except RayActorError as error:
-            raise UserError(f"step {step}, round {round}: the rollout collector is gone: {error}") from error
+    def _get(self, ask: Callable[[], Any], wait_s: float, step: int, round: int) -> Any:
+        """The collector's answer; asks again while it cannot be reached, which changes nothing there."""
+        deadline = time.monotonic() + wait_s + ANSWER_LIMIT_S
+        while True:
+            try:
+                return ray.get(ask(), timeout=max(0.0, deadline - time.monotonic()))
+            except ActorUnavailableError:
+                time.sleep(ASK_AGAIN_S)
+            except GetTimeoutError as error:
+                raise UserError(
+                    f"step {step}, round {round}: the rollout collector has not answered for "
+                    f"{wait_s + ANSWER_LIMIT_S:g} s; see whether its node is overloaded"
+                ) from error
+            except RayActorError as error:
+                raise UserError(
+                    f"step {step}, round {round}: the rollout collector is gone: {error}"
+                ) from error
 
     def _raise_failure(self, answer: Answer) -> None:
         if answer.failure is not None:
