@@ -101,7 +101,7 @@ def _plural(schema: dict[str, Any] | bool) -> str:
 
 def _bounds(schema: dict[str, Any]) -> str:
     words = [
-        f"{word} {schema[key]:g}"
+        f"{word} {schema[key]:.10g}"
         for key, word in {
             "minimum": "of at least",
             "exclusiveMinimum": "above",

@@ -19,6 +19,7 @@ from ray import tune
 from rich.console import Console
 
 from saga_ray.config.home import output_home
+from saga_ray.config.points import points
 from saga_ray.config.presets import to_toml
 from saga_ray.config.searched import AnySettings, last_trained, searched
 from saga_ray.config.settings import Settings
@@ -33,7 +34,6 @@ from saga_ray.train.folder import RunFolder, read_json, write_json
 from saga_ray.tune.embedders import SweptEmbedders
 from saga_ray.tune.encoders import SweptEncoders
 from saga_ray.tune.engines import TRIAL_CPUS
-from saga_ray.tune.points import points
 from saga_ray.tune.report import write_sweep_report
 from saga_ray.tune.result import Status, SweepResult, TrialResult, ranking
 from saga_ray.tune.search import param_space, scheduler, searcher
@@ -137,14 +137,13 @@ def _search(settings: SweepSettings, longest: int, task: TrialTask, watch: Watch
             str(storage), trainable, param_space=param_space(settings), resume_unfinished=True
         )
     else:
-        beforehand = settings.searcher != "optuna" and settings.scheduler != "pbt"
         tuner = tune.Tuner(
             trainable,
             param_space=param_space(settings),
             tune_config=tune.TuneConfig(
                 search_alg=searcher(settings),
                 scheduler=scheduler(settings, longest),
-                num_samples=1 if beforehand else settings.trials,
+                num_samples=1 if settings.known_beforehand else settings.trials,
                 max_concurrent_trials=settings.concurrency if settings.searcher == "optuna" else None,
                 time_budget_s=settings.minutes and settings.minutes * 60,
                 trial_dirname_creator=lambda trial: str(trial.trial_id),
@@ -169,7 +168,12 @@ def _search(settings: SweepSettings, longest: int, task: TrialTask, watch: Watch
 def _result(task: TrialTask, id: str, watched: Watched, *, interrupted: bool) -> TrialResult:
     """A trial, from what Tune has said of it and what lies in its folder."""
     folder = RunFolder(task.trial_folder(id))
-    trained = list(trial_settings(task.sweep, watched.values).trained)
+    try:
+        trained = list(trial_settings(task.sweep, watched.values).trained)
+    except UserError as error:
+        return TrialResult(
+            id=id, values=watched.values, status="failed", history=[], seconds=0.0, error=str(error)
+        )
     arm = trained[-1]
     history = [(look["step"], look[task.sweep.metric]) for look in looks(folder.steps(arm))]
     status: Status = (

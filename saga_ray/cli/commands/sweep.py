@@ -43,10 +43,10 @@ def run(args: argparse.Namespace) -> int:
 
     settings = resolve_sweep(args.space, args.set)
     if args.dry_run:
-        from saga_ray.tune.points import points
+        from saga_ray.config.points import points
 
         print(to_toml(settings))
-        if settings.searcher != "optuna":
+        if settings.known_beforehand:
             for number, values in enumerate(points(settings), 1):
                 print(f"trial {number}: {values}")
         return 0
