@@ -147,6 +147,7 @@ def test_a_test_that_fails_leaves_the_trials_and_is_made_again(
     done: tuple[SweepResult, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result, folder = done
+    result.model_copy(update={"test": {}, "registered": None}).write(folder)  # as if it had been killed there
     before = held()
     settings = resolve_sweep(str(folder.parent / "space.toml"))
 
@@ -163,6 +164,15 @@ def test_a_test_that_fails_leaves_the_trials_and_is_made_again(
     again = sweep(settings, folder, resume=True)
     assert again.test == result.test and again.registered == result.registered and read(folder) == again
     wait_for(lambda: held() == before, what=held)
+
+
+def test_a_sweep_that_has_ended_keeps_its_result(done: tuple[SweepResult, Path]) -> None:
+    result, folder = done
+    space = str(folder.parent / "space.toml")
+    assert sweep(resolve_sweep(space), folder, resume=True) == result == read(folder)
+    with pytest.raises(UserError, match=f"{folder} began with retries = 0 and this command says 2; resume"):
+        sweep(resolve_sweep(space, ["retries=2"]), folder, resume=True)
+    assert read(folder) == result
 
 
 def test_a_suggested_combination_that_no_run_can_have_fails_alone(

@@ -26,7 +26,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="a=c",
         help="change one setting of the sweep, as often as needed; `saga settings sweep` lists them",
     )
-    parser.add_argument("--resume", metavar="SWEEP", type=Path, help="the folder of a sweep to go on with")
+    parser.add_argument(
+        "--resume",
+        metavar="SWEEP",
+        type=Path,
+        help="the folder of a sweep to go on with, by the settings that it began with",
+    )
     parser.add_argument("--output", metavar="DIR", type=Path, help="the sweep's folder; must be new or empty")
     parser.add_argument(
         "--dry-run", action="store_true", help="only print the sweep's settings and the first trials' values"
