@@ -15,20 +15,14 @@ def begun(name: str, output: Path | None, settings: BaseModel) -> Path:
     """The folder of the run to resume, which must have begun with the settings of the command line. Raises
     UserError."""
     from saga_ray.config.home import find_run
+    from saga_ray.config.unchanged import require_unchanged
     from saga_ray.errors import UserError
     from saga_ray.train.folder import RunFolder
 
     folder = find_run(name)
     if output is not None and output.expanduser().absolute() != folder:
         raise UserError(f"--output {output} is not the run to resume, {folder}; leave --output out")
-    given, begun = _flat(settings), _flat(RunFolder.settings_of(folder, type(settings)))
-    changed = [key for key in given if given[key] != begun[key] and not key.startswith("ray.")]
-    if changed:
-        key = changed[0]
-        raise UserError(
-            f"{folder} began with {key} = {begun[key]!r} and this command says {given[key]!r}; "
-            "resume with the same settings, or start a new run"
-        )
+    require_unchanged(folder, RunFolder.settings_of(folder, type(settings)), settings)
     return folder
 
 
@@ -45,14 +39,3 @@ def told_how_to_go_on(command: str, args: argparse.Namespace, output: Path) -> I
         data = ["--data", args.data] if args.data else []
         again = ["saga", *command.split(), args.preset, *changes, *data, "--resume", str(output)]
         raise KeyboardInterrupt(f"interrupted; to go on: {shlex.join(again)}") from None
-
-
-def _flat(settings: BaseModel) -> dict[str, object]:
-    from saga_ray.config.help import settings_help
-
-    values = settings.model_dump()
-    flat = {}
-    for name in settings_help(type(settings)):
-        section, _, key = name.rpartition(".")
-        flat[name] = values[section][key] if section else values[key]
-    return flat

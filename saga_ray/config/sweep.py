@@ -13,12 +13,17 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Field, model_validator
 
 from saga_ray.config.checking import check_as
+from saga_ray.config.help import SettingHelp
 from saga_ray.config.names import nearest, shipped
 from saga_ray.config.overrides import apply, place, setting_named
+from saga_ray.config.points import points
 from saga_ray.config.presets import Command, preset_names, read_preset
 from saga_ray.config.searched import AnySettings, last_trained, of_every_trial, searched
 from saga_ray.config.settings import ARM_NAMES, Count, Section, Seed
 from saga_ray.errors import UserError
+
+CHECKED = 2000
+"""Trials of a sweep, of those that are known beforehand, whose settings are checked before it starts."""
 
 
 class Parameter(Section):
@@ -35,6 +40,10 @@ class Choice(Parameter):
 
     kind: Literal["choice"]
     values: Annotated[list[Any], Field(min_length=1)]
+
+    def can_be(self, value: Any) -> bool:
+        """Whether a trial can have this value."""
+        return value in self.values
 
 
 class Range(Parameter):
@@ -53,6 +62,10 @@ class Range(Parameter):
         if self.kind == "integer" and (self.low % 1 or self.high % 1):
             raise ValueError("low and high of an integer parameter must be whole numbers")
         return self
+
+    def can_be(self, value: Any) -> bool:
+        """Whether a trial can have this value, and not merely one close to it."""
+        return self.kind == "integer" and value in range(int(self.low), int(self.high) + 1)
 
 
 AnyParameter: TypeAlias = Annotated[Choice | Range, Field(discriminator="kind")]
@@ -142,14 +155,33 @@ class SweepSettings(Section):
                 f"scheduler: pbt compares trials that run at the same time: set concurrency={self.trials}"
             )
         for name, parameter in self.parameters.items():
-            for other in parameter.when:
+            for other, wanted in parameter.when.items():
                 if other not in self.parameters or other == name:
                     raise ValueError(f"parameters: {name} depends on {other!r}, which is not searched")
+                if not self.parameters[other].can_be(wanted):
+                    raise ValueError(
+                        f"parameters: {name} is searched when {other} = {wanted!r}, which no trial has; "
+                        f"{_there_is(other, self.parameters[other])}"
+                    )
             if self.scheduler == "pbt" and (parameter.when or isinstance(parameter, Choice)):
                 raise ValueError(
                     f"scheduler: pbt changes numbers while it trains; {name} is a choice or depends on others"
                 )
         return self
+
+    @property
+    def known_beforehand(self) -> bool:
+        """Whether the trials' values are those of `points`, and not suggested or drawn while it searches."""
+        return self.searcher != "optuna" and self.scheduler != "pbt"
+
+
+def _there_is(name: str, parameter: AnyParameter) -> str:
+    """What a condition on a parameter may ask for, in words."""
+    if isinstance(parameter, Choice):
+        return f"choose from {', '.join(map(repr, parameter.values))}"
+    if parameter.kind == "integer":
+        return f"choose a whole number between {parameter.low:g} and {parameter.high:g}"
+    return f"{name} is {parameter.kind}, and others can depend on a choice or an integer only"
 
 
 def space_names() -> list[str]:
@@ -169,13 +201,16 @@ def resolve_sweep(name_or_path: str, overrides: Sequence[str] = ()) -> SweepSett
     _require_own_preset(sweep, str(path))
     known = searched(sweep.command)
     for name in (*sweep.set, *sweep.parameters):
-        setting_named(name, str(path), known.model)
+        setting = setting_named(name, str(path), known.model)
         if any(
             name == shared or (shared.endswith(".") and name.startswith(shared)) for shared in known.shared
         ):
             raise UserError(f"{name} in {path} is the same for all trials of a sweep: set it in the preset")
-    for values_of_trial in corners(sweep):
-        arm, steps = last_trained(trial_settings(sweep, values_of_trial, origin=str(path)))
+        if name in sweep.parameters:
+            _require_fractions(setting, sweep.parameters[name], str(path))
+    found = [trial_settings(sweep, values, origin=str(path)) for values in corners(sweep)]
+    for settings in [*found, *_settings_of_points(sweep, str(path))]:
+        arm, steps = last_trained(settings)
         if sweep.scheduler == "asha" and sweep.grace_steps > steps:
             raise UserError(
                 f"grace_steps={sweep.grace_steps} in {path} is more than "
@@ -183,6 +218,31 @@ def resolve_sweep(name_or_path: str, overrides: Sequence[str] = ()) -> SweepSett
                 "scheduler=none"
             )
     return sweep
+
+
+def _require_fractions(setting: SettingHelp, parameter: AnyParameter, origin: str) -> None:
+    """Of a setting that is searched between its ends."""
+    if parameter.kind in ("uniform", "log-uniform") and setting.kind not in ("number", "object"):
+        instead = "integer or choice" if setting.kind == "integer" else "choice"
+        raise UserError(
+            f"{setting.name} in {origin} must be {setting.allowed}, and kind={parameter.kind} draws any "
+            f"number between low and high: set kind={instead}"
+        )
+
+
+def _settings_of_points(sweep: SweepSettings, origin: str) -> list[AnySettings]:
+    """Of trials that are known beforehand, each of which must be able to run. Raises UserError."""
+    found = []
+    for number, values in enumerate(points(sweep)[:CHECKED] if sweep.known_beforehand else [], 1):
+        try:
+            found.append(trial_settings(sweep, values, origin=origin))
+        except UserError as error:
+            named = ", ".join(f"{name} = {value!r}" for name, value in values.items())
+            raise UserError(
+                f"trial {number} of {origin} could not run with {named}: {error}; leave a value out, or say "
+                "with `when` where it is searched"
+            ) from error
+    return found
 
 
 def _require_own_preset(sweep: SweepSettings, origin: str) -> None:

@@ -5,7 +5,6 @@ the same embeddings.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -66,7 +65,7 @@ def parity_gate(
     tokens_PGT, mask_PGT = completion_tensors(groups, supervisor.eos_token_id, torch.device("cpu"))
     answered = Answered(x_BND[a], x_BND[b], tokens_PGT, mask_PGT)
     if settings.train.gpus_per_worker:
-        logp_PGT = replayed_by_worker(settings, supervisor.folder.absolute(), answered)
+        logp_PGT = replayed_by_worker(settings, answered)
     else:
         logp_PGT = replayed(settings, supervisor, answered)
     report = parity(groups, logp_PGT, settings.rollout.parity_tolerance, settings.supervisor.precision)
@@ -106,7 +105,7 @@ def replayed(settings: Settings, supervisor: Supervisor, answered: Answered) -> 
     return torch.cat(found)
 
 
-def replayed_by_worker(settings: Settings, supervisor: Path, answered: Answered) -> Tensor:
+def replayed_by_worker(settings: Settings, answered: Answered) -> Tensor:
     """The same with what a training worker has. The driver is on a node without GPU, and one thread of its
     would take hours with a large language model. On CPUs of that node where the workers share the language
     model out, since it does not fit one GPU.
@@ -132,6 +131,7 @@ def replayed_by_worker(settings: Settings, supervisor: Path, answered: Answered)
             "or lower train.cpus_per_worker or train.gpus_per_worker"
         ) from error
     else:
+        supervisor = supervisors.anywhere(settings.supervisor.path)
         logp_PGT = ray.get(worker.replayed.remote(settings, supervisor, answered))
         assert isinstance(logp_PGT, Tensor)
         return logp_PGT
@@ -145,8 +145,8 @@ class _Replaying:
     def placed(self) -> bool:
         return True
 
-    def replayed(self, settings: Settings, supervisor: Path, answered: Answered) -> Tensor:
+    def replayed(self, settings: Settings, supervisor: str, answered: Answered) -> Tensor:
         torch.set_num_threads(max(settings.train.threads_per_worker, int(settings.train.cpus_per_worker)))
         device = "cuda" if ray.get_gpu_ids() else "cpu"
-        loaded = supervisors.load(str(supervisor), settings.supervisor.precision).to(device)
+        loaded = supervisors.load(supervisor, settings.supervisor.precision).to(device)
         return replayed(settings, loaded, answered)

@@ -15,9 +15,9 @@ from ray.tune.schedulers import (
 )
 from ray.tune.search import BasicVariantGenerator, Searcher
 
+from saga_ray.config.points import points
 from saga_ray.config.sweep import Choice, Range, SweepSettings, Values
 from saga_ray.errors import UserError
-from saga_ray.tune.points import points
 
 POINT = "point"
 """Of a trial's configuration, where its values were chosen beforehand."""

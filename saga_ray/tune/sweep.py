@@ -19,6 +19,7 @@ from ray import tune
 from rich.console import Console
 
 from saga_ray.config.home import output_home
+from saga_ray.config.points import points
 from saga_ray.config.presets import to_toml
 from saga_ray.config.searched import AnySettings, last_trained, searched
 from saga_ray.config.settings import Settings
@@ -29,11 +30,11 @@ from saga_ray.retrieval.record import installed_versions
 from saga_ray.tracking.mlflow import store_uri
 from saga_ray.tracking.sweep import SweepTracker, start_sweep
 from saga_ray.train.cluster import alive_nodes, cluster
-from saga_ray.train.folder import RunFolder, read_json, write_json
+from saga_ray.train.folder import RunFolder
+from saga_ray.tune import begun
 from saga_ray.tune.embedders import SweptEmbedders
 from saga_ray.tune.encoders import SweptEncoders
 from saga_ray.tune.engines import TRIAL_CPUS
-from saga_ray.tune.points import points
 from saga_ray.tune.report import write_sweep_report
 from saga_ray.tune.result import Status, SweepResult, TrialResult, ranking
 from saga_ray.tune.search import param_space, scheduler, searcher
@@ -41,19 +42,24 @@ from saga_ray.tune.swept import Say, Swept
 from saga_ray.tune.trial import TrialTask, TuneTrial, looks
 from saga_ray.tune.watch import Watch, Watched
 
-SWEEP, WINNER, TUNE = "sweep.json", "winner.toml", "tune"
+WINNER, TUNE = "winner.toml", "tune"
 
 
 def sweep(settings: SweepSettings, output: Path, *, resume: bool = False) -> SweepResult:
-    """Run every trial, choose, and test; returns what ``result.json`` holds. Raises UserError for what the
-    user can put right.
+    """Run every trial, choose, and test; returns what ``result.json`` holds, of a sweep that has ended too.
+    Raises UserError for what the user can put right.
     """
     started = time.monotonic()
     output = _check(output, resume=resume)
     outermost = [trial_settings(settings, values) for values in corners(settings)]
     base, longest = outermost[0], max(last_trained(each)[1] for each in outermost)
-    base.ray.local_cpus *= settings.concurrency  # logical ones, which trials that wait hold too
     say = Console(soft_wrap=True, highlight=False, markup=False).print
+    if resume:
+        begun.require_same(output, settings, base)
+        if (done := begun.ended(output)) is not None:
+            say(f"{output} has ended before: nothing is left to do")
+            return done
+    base.ray.local_cpus *= settings.concurrency  # logical ones, which trials that wait hold too
     swept = _swept(settings, base, say)
     with (
         cluster(base, say, state_api=True),  # by which Ray Train gives back the workers of a trial that died
@@ -104,8 +110,8 @@ def _last(settings: SweepSettings, values: Values) -> tuple[str, int]:
 
 def _check(output: Path, *, resume: bool) -> Path:
     output = output.expanduser().resolve()
-    if resume and not (output / SWEEP).exists():
-        raise UserError(f"{output} holds no sweep to resume: {SWEEP} is missing")
+    if resume and not (output / begun.FILE_NAME).exists():
+        raise UserError(f"{output} holds no sweep to resume: {begun.FILE_NAME} is missing")
     if not resume and output.exists() and (output.is_file() or any(output.iterdir())):
         raise UserError(
             f"the output folder {output} is in use: it is not empty; give another --output, "
@@ -119,10 +125,10 @@ def _tracked(
     settings: SweepSettings, base: AnySettings, output: Path, *, resume: bool
 ) -> Iterator[SweepTracker]:
     """The sweep's folder and its MLflow run."""
-    run_id = read_json(output / SWEEP)["mlflow_run"] if resume else None
+    run_id = begun.mlflow_run(output) if resume else None
     with start_sweep(base, settings, output_home(output), nodes=alive_nodes(), run_id=run_id) as tracker:
         output.mkdir(parents=True, exist_ok=True)
-        write_json(output / SWEEP, {"mlflow_run": tracker.run_id, "sweep": settings.model_dump()})
+        begun.write(output, settings, base, tracker.run_id)
         yield tracker
 
 
@@ -137,14 +143,13 @@ def _search(settings: SweepSettings, longest: int, task: TrialTask, watch: Watch
             str(storage), trainable, param_space=param_space(settings), resume_unfinished=True
         )
     else:
-        beforehand = settings.searcher != "optuna" and settings.scheduler != "pbt"
         tuner = tune.Tuner(
             trainable,
             param_space=param_space(settings),
             tune_config=tune.TuneConfig(
                 search_alg=searcher(settings),
                 scheduler=scheduler(settings, longest),
-                num_samples=1 if beforehand else settings.trials,
+                num_samples=1 if settings.known_beforehand else settings.trials,
                 max_concurrent_trials=settings.concurrency if settings.searcher == "optuna" else None,
                 time_budget_s=settings.minutes and settings.minutes * 60,
                 trial_dirname_creator=lambda trial: str(trial.trial_id),
@@ -169,7 +174,12 @@ def _search(settings: SweepSettings, longest: int, task: TrialTask, watch: Watch
 def _result(task: TrialTask, id: str, watched: Watched, *, interrupted: bool) -> TrialResult:
     """A trial, from what Tune has said of it and what lies in its folder."""
     folder = RunFolder(task.trial_folder(id))
-    trained = list(trial_settings(task.sweep, watched.values).trained)
+    try:
+        trained = list(trial_settings(task.sweep, watched.values).trained)
+    except UserError as error:
+        return TrialResult(
+            id=id, values=watched.values, status="failed", history=[], seconds=0.0, error=str(error)
+        )
     arm = trained[-1]
     history = [(look["step"], look[task.sweep.metric]) for look in looks(folder.steps(arm))]
     status: Status = (

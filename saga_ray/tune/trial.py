@@ -82,10 +82,8 @@ class TuneTrial(tune.Trainable):
     def setup(self, config: dict[str, Any], task: TrialTask) -> None:  # type: ignore[override]
         """See `tune.Trainable`."""
         self.task, self.id = task, str(self.trial_id)
-        self.settings = trial_settings(task.sweep, values_of(config))
-        self.settings.name, self.settings.tracking.uri = self.id, task.mlflow_uri
+        self.values = values_of(config)
         self.folder = RunFolder(task.trial_folder(self.id))
-        self.arm, self.steps = last_trained(self.settings)
         self._said: SimpleQueue[dict[str, Any] | Exception] = SimpleQueue()
         self._told: dict[str, Any] = {}
         self._step = 0
@@ -142,6 +140,10 @@ class TuneTrial(tune.Trainable):
         folder, error_file = self.folder.path, self.task.error_file(self.id)
         (folder / LOCK).unlink(missing_ok=True)  # left by a process that died, maybe on another machine
         try:
+            # Not in setup: values that no run can have fail this trial, with their sentence, and no other.
+            self.settings = trial_settings(self.task.sweep, self.values)
+            self.settings.name, self.settings.tracking.uri = self.id, self.task.mlflow_uri
+            self.arm, self.steps = last_trained(self.settings)
             donor = folder / DONOR
             self.task.trials.run(
                 self.settings,

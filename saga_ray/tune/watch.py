@@ -19,6 +19,7 @@ from rich.live import Live
 from rich.table import Table
 
 from saga_ray.config.sweep import SweepSettings, Values
+from saga_ray.errors import UserError
 from saga_ray.files import write_text
 from saga_ray.train.folder import read_json
 from saga_ray.tune.search import values_of
@@ -151,7 +152,11 @@ class Watch(Callback):
         known = self.trials.get(trial.trial_id)
         if known is None:
             values = values_of(trial.config)
-            known = Watched(len(self.trials) + 1, values, self.steps_of(values))
+            try:
+                steps = self.steps_of(values)
+            except UserError:  # values that no run can have: the trial says so when it fails
+                steps = 0
+            known = Watched(len(self.trials) + 1, values, steps)
             self.trials[trial.trial_id] = known
         return known
 

@@ -193,7 +193,9 @@ def test_a_run_is_resumed_with_its_own_settings_only(
     assert "is not the run to resume" in elsewhere
 
 
-@pytest.mark.parametrize("searcher, last", [("random", "trial 3: {"), ("optuna", "trials: Optuna chooses")])
+@pytest.mark.parametrize(
+    "searcher, last", [("random", "trial 3: {"), ("optuna", "trials: their values are chosen")]
+)
 def test_a_sweeps_dry_run_prints_the_values_that_are_known(
     searcher: str, last: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

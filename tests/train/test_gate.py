@@ -59,13 +59,11 @@ def test_a_few_pairs_at_a_time_give_what_all_give(
 def test_a_training_worker_s_place_gives_what_the_driver_gives(
     session_ray: None, settings: Settings, supervisor: Supervisor, answered: Answered
 ) -> None:
-    elsewhere = replayed_by_worker(settings, supervisor.folder, answered)
+    elsewhere = replayed_by_worker(settings, answered)
     torch.testing.assert_close(elsewhere, replayed(settings, supervisor, answered), rtol=1e-4, atol=1e-5)
 
 
-def test_no_room_for_it_is_said(
-    session_ray: None, settings: Settings, supervisor: Supervisor, answered: Answered
-) -> None:
+def test_no_room_for_it_is_said(session_ray: None, settings: Settings, answered: Answered) -> None:
     settings.train.cpus_per_worker, settings.ray.wait_for_resources_s = 100.0, 0.5
     with pytest.raises(UserError, match="place of a training worker was not free within .*=0.5 s"):
-        replayed_by_worker(settings, supervisor.folder, answered)
+        replayed_by_worker(settings, answered)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from saga_ray.config.overrides import resolve
+from saga_ray.config.points import points
 from saga_ray.config.presets import to_toml
 from saga_ray.config.searched import last_trained
 from saga_ray.config.sweep import corners, preset_settings, resolve_sweep, space_names, trial_settings
@@ -65,6 +66,21 @@ high = 1.0
         ('preset = "furniture"', "repeats = 3", "only a grid's points are repeated"),
         ('preset = "furniture"', 'scheduler = "pbt"', "set concurrency=8"),
         ("low = 0.1", 'when = {"metric.loss" = "infonce"}\nlow = 0.1', "depends on 'metric.loss'"),
+        (
+            'preset = "furniture"',
+            "seed = -1",
+            "of at least 0 and at most 2147483647",
+        ),
+        (
+            "grpo.weight",
+            "train.steps",
+            "a whole number .* set kind=integer or choice",
+        ),
+        (
+            "grpo.weight",
+            "data.flip",
+            "true or false, and kind=uniform .* set kind=choice",
+        ),
     ],
 )
 def test_a_mistake_is_one_sentence(old: str, new: str, said: str, tmp_path: Path) -> None:
@@ -75,6 +91,78 @@ def test_a_mistake_is_one_sentence(old: str, new: str, said: str, tmp_path: Path
     with pytest.raises(UserError, match=said) as caught:
         resolve_sweep(str(file))
     assert "\n" not in str(caught.value)
+
+
+DEPENDENT = """
+[parameters."metric.loss"]
+kind = "choice"
+values = ["infonce", "proxy_anchor"]
+[parameters."grpo.informative_pairs"]
+kind = "integer"
+low = 4
+high = 8
+[parameters."distillation.weight"]
+kind = "uniform"
+low = 0.0
+high = 1.0
+when = {"metric.loss" = "infonce"}
+"""
+
+
+@pytest.mark.parametrize(
+    "when, said",
+    [
+        (
+            '"metric.loss" = "triplet"',
+            "which no trial has; choose from 'infonce', 'proxy_anchor'",
+        ),
+        ('"grpo.informative_pairs" = 9', "a whole number between 4 and 8"),
+        (
+            '"grpo.weight" = 0.5',
+            "is uniform, and others can depend on a choice or an integer only",
+        ),
+    ],
+)
+def test_a_condition_that_no_trial_meets_is_refused(when: str, said: str, tmp_path: Path) -> None:
+    file = tmp_path / "space.toml"
+    for met in ('"metric.loss" = "infonce"', '"grpo.informative_pairs" = 8'):
+        file.write_text(GOOD + DEPENDENT.replace('"metric.loss" = "infonce"', met))
+        resolve_sweep(str(file))
+    file.write_text(GOOD + DEPENDENT.replace('"metric.loss" = "infonce"', when))
+    with pytest.raises(UserError, match=f"distillation.weight is searched when .*{said}") as caught:
+        resolve_sweep(str(file))
+    assert "\n" not in str(caught.value)
+
+
+GRID = """
+searcher = "grid"
+[parameters."data.classes_per_batch"]
+kind = "choice"
+values = [16, 8]
+[parameters."data.blocks"]
+kind = "choice"
+values = [2, 8]
+"""
+
+
+def test_a_combination_that_could_not_run_is_refused_before_any_trial_starts(tmp_path: Path) -> None:
+    file = tmp_path / "space.toml"
+    file.write_text(GRID)
+    with pytest.raises(
+        UserError, match=r"trial 4 of .* with data.classes_per_batch = 8, data.blocks = 8: .* two classes"
+    ) as caught:
+        resolve_sweep(str(file))
+    assert "\n" not in str(caught.value)
+    file.write_text(GRID + 'when = {"data.classes_per_batch" = 16}\n')
+    assert len(points(resolve_sweep(str(file)))) == 3
+
+
+def test_a_drawn_trial_that_could_not_run_is_refused_before_any_starts(tmp_path: Path) -> None:
+    file = tmp_path / "space.toml"
+    file.write_text('[parameters."data.classes_per_batch"]\nkind = "integer"\nlow = 4\nhigh = 16\n')
+    resolve_sweep(str(file), ["searcher=optuna"])  # known only once it is suggested
+    with pytest.raises(UserError, match=r"trial \d of .* does not divide data.classes_per_batch=\d*[13579]"):
+        resolve_sweep(str(file), ["searcher=random", "trials=20"])
 
 
 def test_asha_that_would_stop_nothing_is_refused() -> None:

@@ -147,6 +147,7 @@ def test_a_test_that_fails_leaves_the_trials_and_is_made_again(
     done: tuple[SweepResult, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result, folder = done
+    result.model_copy(update={"test": {}, "registered": None}).write(folder)  # as if it had been killed there
     before = held()
     settings = resolve_sweep(str(folder.parent / "space.toml"))
 
@@ -163,6 +164,36 @@ def test_a_test_that_fails_leaves_the_trials_and_is_made_again(
     again = sweep(settings, folder, resume=True)
     assert again.test == result.test and again.registered == result.registered and read(folder) == again
     wait_for(lambda: held() == before, what=held)
+
+
+def test_a_sweep_that_has_ended_keeps_its_result(done: tuple[SweepResult, Path]) -> None:
+    result, folder = done
+    space = str(folder.parent / "space.toml")
+    assert sweep(resolve_sweep(space), folder, resume=True) == result == read(folder)
+    with pytest.raises(UserError, match=f"{folder} began with retries = 0 and this command says 2; resume"):
+        sweep(resolve_sweep(space, ["retries=2"]), folder, resume=True)
+    assert read(folder) == result
+
+
+def test_a_suggested_combination_that_no_run_can_have_fails_alone(
+    session_ray: None, base: Path, small: Callable[..., Settings]
+) -> None:
+    folder = base / "impossible"
+    folder.mkdir()
+    space = write_space(
+        folder,
+        small(["metric"], train={"steps": 2, "checkpoint_every": 2, "max_failures": 0}),
+        'arm = "metric"\ntrials = 2\nvalidate_every = 2\nretries = 0\n'
+        "seed = 5\n"  # by which Optuna suggests 4 and 4, then 4 and 2
+        '[parameters."data.classes_per_batch"]\nkind = "choice"\nvalues = [8, 4]\n'
+        '[parameters."data.blocks"]\nkind = "choice"\nvalues = [2, 4]\n',
+    )
+    result = sweep(resolve_sweep(str(space)), folder / "sweep")
+    bad, good = result.trials
+    assert bad.values == {"data.classes_per_batch": 4, "data.blocks": 4} and bad.status == "failed"
+    assert bad.error is not None and bad.error.startswith("data.classes_per_batch must give every block two")
+    assert good.status == "finished" and result.best == good.id and list(result.test) == [good.id]
+    assert "must give every block two" in (folder / "sweep" / "report" / "index.html").read_text()
 
 
 def test_a_folder_in_use_and_one_without_a_sweep_are_refused(done: tuple[SweepResult, Path]) -> None:

@@ -26,12 +26,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="a=c",
         help="change one setting of the sweep, as often as needed; `saga settings sweep` lists them",
     )
-    parser.add_argument("--resume", metavar="SWEEP", type=Path, help="the folder of a sweep to go on with")
+    parser.add_argument(
+        "--resume",
+        metavar="SWEEP",
+        type=Path,
+        help="the folder of a sweep to go on with, by the settings that it began with",
+    )
     parser.add_argument("--output", metavar="DIR", type=Path, help="the sweep's folder; must be new or empty")
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="only print the sweep's settings and its trials' values; Optuna's are not known before",
+        help="only print the sweep's settings and, where they are known before, its trials' values",
     )
 
 
@@ -45,14 +50,14 @@ def run(args: argparse.Namespace) -> int:
 
     settings = resolve_sweep(args.space, args.set)
     if args.dry_run:
-        from saga_ray.tune.points import points
+        from saga_ray.config.points import points
 
         print(to_toml(settings))
-        if settings.searcher == "optuna":
-            print("trials: Optuna chooses them as it goes")
-            return 0
-        for number, values in enumerate(points(settings), 1):
-            print(f"trial {number}: {values}")
+        if settings.known_beforehand:
+            for number, values in enumerate(points(settings), 1):
+                print(f"trial {number}: {values}")
+        else:
+            print("trials: their values are chosen as it goes")
         return 0
     if args.resume and args.output:
         raise UserError("--resume names the sweep's folder already; leave --output out")

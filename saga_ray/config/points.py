@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saga_ray.config.sweep import AnyParameter, Choice, SweepSettings, Values
+if TYPE_CHECKING:
+    from saga_ray.config.sweep import AnyParameter, SweepSettings, Values
 
 
 def points(sweep: SweepSettings) -> list[Values]:
@@ -27,7 +28,7 @@ def points(sweep: SweepSettings) -> list[Values]:
 def grid_points(sweep: SweepSettings) -> list[Values]:
     """Every combination of choices; those that differ only in what does not apply are one."""
     names = list(sweep.parameters)
-    choices = [each.values for each in sweep.parameters.values() if isinstance(each, Choice)]
+    choices = [each.values for each in sweep.parameters.values() if each.kind == "choice"]
     found: list[Values] = []
     for combination in itertools.product(*choices):
         point = applying(sweep, dict(zip(names, combination, strict=True)))
@@ -62,7 +63,7 @@ _NOTHING = object()
 
 
 def _draw(parameter: AnyParameter, rng: np.random.Generator) -> Any:
-    if isinstance(parameter, Choice):
+    if parameter.kind == "choice":
         return parameter.values[int(rng.integers(len(parameter.values)))]
     if parameter.kind == "integer":
         return int(rng.integers(int(parameter.low), int(parameter.high) + 1))

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from saga_ray.config.points import applying, draw, grid_points, points
 from saga_ray.config.sweep import SweepSettings
-from saga_ray.tune.points import applying, draw, grid_points, points
 
 SPACE = {
     "metric.loss": {"kind": "choice", "values": ["infonce", "proxy_anchor"]},
