@@ -107,7 +107,9 @@ class SweepSettings(Section):
         "combination of choices",
     )
     trials: Count = Field(8, description="trials in all; a grid has as many as it has points")
-    repeats: Count = Field(1, description="trials of each point of a grid, by seeds 1, 2, and so on of the run")
+    repeats: Count = Field(
+        1, description="trials of each point of a grid, by seeds 1, 2, and so on of the run"
+    )
     scheduler: Literal["none", "asha", "pbt"] = Field(
         "none",
         description="`asha` stops trials that are behind others at the same step; `pbt` lets them go on from "

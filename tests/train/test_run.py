@@ -108,6 +108,7 @@ def test_evaluating_the_folder_again_gives_the_run_s_numbers(with_vllm: Done) ->
             assert again["test"][name][key] == pytest.approx(arm[key], abs=1e-6), (name, key)
 
 
+@pytest.mark.slow
 def test_actors_of_the_cluster_evaluate_as_one_process_does(with_vllm: Done) -> None:
     def by_actors(settings: Settings, pictures: int) -> AbstractContextManager[How]:
         assert pictures == with_vllm.result.data.test_images

@@ -175,6 +175,7 @@ def test_a_sweep_that_has_ended_keeps_its_result(done: tuple[SweepResult, Path])
     assert read(folder) == result
 
 
+@pytest.mark.slow
 def test_a_suggested_combination_that_no_run_can_have_fails_alone(
     session_ray: None, base: Path, small: Callable[..., Settings]
 ) -> None:
