@@ -76,7 +76,8 @@ def test_evaluating_it_again_gives_the_same(scored: Done, capsys: pytest.Capture
     root = str(scored.settings.data.root)
     model = str(scored.folder.model("start"))
     assert main(["evaluate", model, "--data", "inshop", "--root", root]) == 0
-    assert "4 queries in a gallery of 4 pictures of the 2 classes of the test part of inshop" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "4 queries in a gallery of 4 pictures of the 2 classes of the test part of inshop" in printed
 
 
 def test_a_release_without_its_gallery_is_refused(small: Callable[..., Settings], tmp_path: Path) -> None:
