@@ -34,6 +34,7 @@ from saga_ray.tune.sweep import sweep
 from tests.composed.bars import small_settings, write_bars
 from tests.tune.test_sweep import (
     TOO_FAST,
+    given_back,
     held,
     mlflow_run,
     mlflow_statuses,
@@ -213,7 +214,7 @@ def done(
     )
     before = held()
     result = sweep(resolve_sweep(str(space)), folder / "sweep")
-    wait_for(lambda: held() == before, what=held)
+    wait_for(lambda: given_back(before), what=held)
     return result, folder / "sweep"
 
 
@@ -297,7 +298,7 @@ def test_schedulers_stop_and_exchange_trials_and_every_resource_comes_back(
     )
     before = held()
     result = sweep(resolve_sweep(str(space)), tmp_path / "sweep")
-    wait_for(lambda: held() == before, what=held)
+    wait_for(lambda: given_back(before), what=held)
     statuses = [trial.status for trial in result.trials]
     assert result.best is not None and set(statuses) <= {"finished", "stopped"}
     assert mlflow_statuses(tmp_path / "sweep") == {
