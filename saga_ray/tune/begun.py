@@ -35,8 +35,7 @@ def require_same(folder: Path, settings: SweepSettings, base: AnySettings) -> No
     kept = read_json(folder / FILE_NAME)
     try:
         require_unchanged(folder, SweepSettings.model_validate(kept["sweep"]), settings, "sweep")
-        if "base" in kept:  # sweeps of older versions have not kept it
-            require_unchanged(folder, type(base).model_validate(kept["base"]), base, "sweep")
+        require_unchanged(folder, type(base).model_validate(kept["base"]), base, "sweep")
     except ValidationError as error:
         raise UserError(
             f"{folder} holds a sweep of another version: {FILE_NAME} has other settings; start a new sweep"

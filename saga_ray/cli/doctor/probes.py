@@ -95,11 +95,11 @@ def engine_parity(settings: Settings) -> Answer:
     import torch
 
     from saga_ray.models import supervisors
-    from saga_ray.models.replay import replay
     from saga_ray.rollout import engines
     from saga_ray.rollout.engine import PairRequest, Sampling
     from saga_ray.rollout.groups import Completion, Group
     from saga_ray.rollout.parity import parity
+    from saga_ray.train.gate import Answered, replayed
     from saga_ray.train.teaching import completion_tensors
 
     precision, style, rollout = settings.supervisor.precision, settings.supervisor.prompt, settings.rollout
@@ -132,19 +132,8 @@ def engine_parity(settings: Settings) -> Answer:
         for pair in range(PAIRS)
     ]
     tokens_PGT, mask_PGT = completion_tensors(groups, supervisor.eos_token_id, torch.device("cpu"))
-    with torch.no_grad():
-        replayed = replay(
-            supervisor,
-            x_a_PND,
-            x_b_PND,
-            tokens_PGT,
-            mask_PGT,
-            style=style,
-            layer=None,
-            temperature=None,
-            shared_prefix=settings.grpo.replay == "shared-prefix",
-        )
-    report = parity(groups, replayed.logp_PGT, rollout.parity_tolerance, precision)
+    logp_PGT = replayed(settings, supervisor, Answered(x_a_PND, x_b_PND, tokens_PGT, mask_PGT))
+    report = parity(groups, logp_PGT, rollout.parity_tolerance, precision)
     detail = (
         f"{name} and replay differ by {report.mean:.2g} nats a token on average, {report.largest:.2g} at "
         f"most, over {report.tokens} tokens of {supervisor.name} (allowed: {report.tolerance:g} on average)"
