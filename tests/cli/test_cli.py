@@ -260,7 +260,7 @@ def test_evaluate_prints_the_table_or_json_alone(
     assert lines[3].split() == ["saga", "50.0", "75.0", "25.0", "30.0", "100.0"]
     assert main(["evaluate", str(tmp_path), "--data", "mine"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "per cent over 1,200 pictures of the 3 classes of the test part of mine;"
+    assert lines[0] == "per cent over 1,200 pictures of 3 classes of mine;"
     assert lines[1] == "whether the encoder was trained on them is not known"
     recalls = {f"recall@{k}": k / 100 for k in (1, 10, 20, 30, 40, 50)}
     result["test"] = {"start": {**recalls, "map@r": 0.25, "r_precision": 0.3, "nmi": 1.0}}

@@ -76,7 +76,7 @@ def _table(result: dict[str, Any], *, unseen: bool) -> str:
         lines = [f"{over}{data['test_classes']:,} unseen classes of {data['source']}"]
     else:
         lines = [
-            f"{over}the {data['test_classes']:,} classes of the test part of {data['source']};",
+            f"{over}{data['test_classes']:,} classes of {data['source']};",
             "whether the encoder was trained on them is not known",
         ]
     lines.append(" ".join([f"{'':{width}}", *(f"{heading:>7}" for heading in columns.values())]))
